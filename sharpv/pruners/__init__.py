@@ -1,0 +1,1 @@
+"""Pruning methods, one file each; a method knows `sharpv.tokens` and nothing of any model library."""

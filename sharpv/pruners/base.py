@@ -1,0 +1,156 @@
+"""The two stages of a pruner. A method is a dataclass of hyper-parameters that implements one of them.
+
+Shape suffixes: N prompt rows or cached rows, V visual rows as fed to the model, Q query rows, H heads, D width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+
+from sharpv.tokens import Selection, VideoTokens
+
+Site = Literal["enter", "attended"]
+
+
+class VisualPruner:
+    """Acts before the language model: a pure function from a video's tokens to the rows that are fed.
+
+    may_keep_all: the method may rightly keep every token (else a run in which it always did is an error).
+    tower_layers: indices of the tower layers whose queries and keys it reads; None = needs nothing of the tower.
+    """
+
+    may_keep_all: bool = False
+    tower_layers: tuple[int, ...] | None = None
+
+    def select(self, video: VideoTokens) -> Selection:
+        """Choose the rows to feed. Raises ValueError where the video or the setting is not supported."""
+        raise NotImplementedError
+
+    def encoded_frames(self, video: VideoTokens) -> torch.Tensor | None:
+        """Frames that a run of this method alone would put through the vision tower; None = all of them."""
+        return None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie in the prompt that is fed, after the visual stage.
+
+    length: rows fed. start: first visual row; visual rows are contiguous. visual: their number V.
+    dense_visual: visual tokens of the dense model. depth: decoder layers. frames, grid: of the video.
+    fed_VD: the visual rows as fed. selection: what the visual stage returned, None if there was none.
+    frame_V, patch_V: frame and place in the grid of each row, -1 where the row is synthetic; int64 on the model's device.
+    separators: rows right behind the visual ones that belong to the video but are no visual tokens.
+    """
+
+    length: int
+    start: int
+    visual: int
+    dense_visual: int
+    depth: int
+    frames: int
+    grid: tuple[int, int]
+    fed_VD: torch.Tensor
+    frame_V: torch.Tensor
+    patch_V: torch.Tensor
+    separators: int = 0
+    selection: Selection | None = None
+    seed: int = 0
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.visual
+
+
+class AttentionRows(Protocol):
+    """Softmaxed attention probabilities of single query rows over ALL keys, float32 (H, Q, N).
+
+    queries: alive-row indices (negative counts from the end); "visual rows" of the result lie at `Layer.visual_slice`.
+    """
+
+    def __call__(self, queries: torch.Tensor | list[int], rotary: bool = True, causal: bool = True) -> torch.Tensor: ...
+
+
+@dataclass
+class Layer:
+    """One decoder layer as a memory pruner sees it, during prefill or a decode step.
+
+    index, depth: 0-based index and number of layers. hidden_ND: states entering the layer (site "enter") or the residual
+    between attention and MLP (site "attended"), alive rows only; writable in place at "attended". alive_V: indices,
+    in the visual rows as fed, of the visual rows still alive. visual_slice: where those lie in hidden_ND.
+    attention_rows: see AttentionRows; only for layers named by `observes`. step: 0 in prefill, then 1, 2, ...
+    """
+
+    index: int
+    depth: int
+    layout: Layout
+    hidden_ND: torch.Tensor
+    alive_V: torch.Tensor
+    visual_slice: slice
+    attention_rows: Callable[..., torch.Tensor]
+    step: int = 0
+
+    @property
+    def visual_VD(self) -> torch.Tensor:
+        return self.hidden_ND[self.visual_slice]
+
+
+@dataclass
+class KeepCache:
+    """An order to cut cached visual rows: those of `index` (into the visual rows as fed) stay, text always stays.
+
+    reencode: rotate the keys left in front of the gap so that positions become contiguous again.
+    in_prefill: the layer's own prefill attention does not see the dropped rows either.
+    """
+
+    index: torch.Tensor
+    reencode: bool = False
+    in_prefill: bool = False
+
+
+class MemoryPruner:
+    """Acts inside the language model. The dataclass holds hyper-parameters; what changes lives in the state.
+
+    may_keep_all: as for VisualPruner.
+    """
+
+    may_keep_all: bool = False
+
+    def observes(self, depth: int) -> set[int]:
+        """Layers whose newest query row the runtime keeps for scores. Raises ValueError if the setting prunes nothing."""
+        return set()
+
+    def begin(self, layout: Layout) -> Any:
+        """Fresh state of one generation."""
+        return None
+
+    def keep_rows(self, layer: Layer, site: Site, state: Any) -> Selection | None:
+        """Prefill: the visual rows to go on with, as indices into the rows as fed; None = all alive rows go on."""
+        return None
+
+    def keep_cache(self, layer: Layer, state: Any) -> dict[int, KeepCache] | None:
+        """Prefill: cuts of this layer's cached visual rows or, retroactively, of earlier layers'."""
+        return None
+
+    def attend(self, layer: Layer, state: Any) -> torch.Tensor | None:
+        """Decode step: visual rows (as fed) that this layer reads; None = all that its cache holds."""
+        return None
+
+
+def scaled_layer(layer: int, depth: int, reference: int = 28) -> int:
+    """A paper's layer number for another depth: round(layer * depth / reference), at least 1.
+
+    Raises ValueError where the scaled layer lies outside the depth, since the method would then prune nothing.
+    """
+    scaled = max(1, round(layer * depth / reference))
+    if scaled >= depth:
+        raise ValueError(f"layer {layer} of {reference} is layer {scaled} of {depth}: nothing would be pruned; choose a smaller one")
+    return scaled
+
+
+@dataclass
+class Notes:
+    """Numbers that a method wants logged, one dict a layer."""
+
+    per_layer: dict[int, dict[str, float]] = field(default_factory=dict)

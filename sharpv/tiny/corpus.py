@@ -1,0 +1,97 @@
+"""Training sequences for the tiny VideoLLM: one video, many short dialogues that do not see each other."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from sharpv.tiny.build import PROMPT, VIDEO
+from sharpv.tiny.questions import FAMILIES, LETTERS, POOLS, Question, caption, with_options
+from sharpv.tiny.scenes import Scene
+
+CAPTION_REQUEST = "Describe the video."
+OPEN_SUFFIX = "Answer in words."
+LETTER_SUFFIX = "Answer with the letter."
+IGNORED = -100
+
+
+def prompt_text(question: Question, style: str) -> str:
+    """The user's text in one of the benchmarks' formats: `mvbench`, `letter` or `open`."""
+    if style == "open":
+        return f"{question.text}\n{OPEN_SUFFIX}"
+    if style == "mvbench":
+        lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
+        return "\n".join([question.text, "Options:", *lines, "Best option:"])
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
+    return "\n".join([question.text, *lines, LETTER_SUFFIX])
+
+
+@dataclass
+class Packed:
+    """Dialogues packed behind one video: ids, labels, hints, dialogue number and whether the video is seen, per token.
+
+    `hints` label the question mark with the first word of the answer, for the loss on an inner layer.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    hints: list[int] = field(default_factory=list)
+    dialogue: list[int] = field(default_factory=list)
+    sees_video: list[bool] = field(default_factory=list)
+
+
+class Packer:
+    """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int):
+        self.tokenizer, self.capacity = tokenizer, capacity
+        self.head, self.tail = PROMPT.split(VIDEO)
+        self.turn_end = tokenizer.eos_token_id
+        self.question_mark = tokenizer.convert_tokens_to_ids("?")
+
+    def pack(self, scene: Scene, rng: np.random.Generator, letters: float) -> Packed:
+        """Fill the capacity with dialogues about a scene; `letters` is the share of questions asked with options."""
+        packed = Packed()
+        dialogues = [self._dialogue(scene, family, rng, letters) for family in rng.permutation(list(FAMILIES))]
+        if rng.random() < 0.7:
+            dialogues.insert(0, (CAPTION_REQUEST, caption(scene), None, True))
+        for _ in range(2):
+            dialogues.insert(int(rng.integers(1, 5)), self._lookup(scene, rng))
+        for dialogue in dialogues:
+            if dialogue is not None:
+                self._append(packed, *dialogue)
+        return packed
+
+    def _dialogue(self, scene, family, rng, letters):
+        question = FAMILIES[family](scene, rng)
+        if question is None:
+            return None
+        possible = len(POOLS[question.pool])
+        if possible < 4 or rng.random() >= letters:
+            return prompt_text(question, "open"), question.answer, question.answer, True
+        count = 5 if possible > 4 and rng.random() < 0.34 else 4
+        question = with_options(question, scene, count, rng)
+        style = "mvbench" if count == 4 and rng.random() < 0.5 else "letter"
+        return prompt_text(question, style), question.letter, question.answer, True
+
+    def _lookup(self, scene, rng):
+        pool = str(rng.choice(["colour", "colour", "shape", "direction", "place", "moment", "count", "background"]))
+        answer = str(rng.choice(POOLS[pool]))
+        question = with_options(Question("lookup", f"{answer}?", answer, pool), scene, 4, rng)
+        return prompt_text(question, str(rng.choice(["mvbench", "letter"]))), question.letter, answer, False
+
+    def _append(self, packed: Packed, text: str, answer: str, hint: str | None, sees_video: bool) -> None:
+        prompt = self.tokenizer(self.tail.format(text=text)).input_ids
+        reply = [*self.tokenizer(answer).input_ids, self.turn_end]
+        ids = prompt + reply
+        if len(packed.ids) + len(ids) > self.capacity:
+            return
+        labels = [IGNORED] * (len(prompt) - 1) + reply + [IGNORED]
+        hints = [IGNORED] * len(ids)
+        if hint is not None and self.question_mark in prompt:
+            hints[prompt.index(self.question_mark)] = self.tokenizer(hint).input_ids[0]
+        packed.dialogue += [max(packed.dialogue, default=-1) + 1] * len(ids)
+        packed.ids += ids
+        packed.labels += labels
+        packed.hints += hints
+        packed.sees_video += [sees_video] * len(ids)
