@@ -1,1 +1,16 @@
-"""models"""
+"""One adapter per VideoLLM family."""
+
+from torch import nn
+
+from sharpv.models.llava_onevision import LlavaOnevision
+from sharpv.runtime.adapter import Adapter
+
+FAMILIES = {"llava_onevision": LlavaOnevision}
+
+
+def adapter_for(model: nn.Module) -> Adapter:
+    """The adapter of a loaded transformers model; ValueError naming the families there are."""
+    family = getattr(getattr(model, "config", None), "model_type", None)
+    if family not in FAMILIES:
+        raise ValueError(f"no adapter for model type {family!r}; supported: {', '.join(FAMILIES)}")
+    return FAMILIES[family](model)

@@ -4,8 +4,8 @@ Shape suffixes: N prompt rows or cached rows, V visual rows as fed to the model,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -63,33 +63,27 @@ class Layout:
         return self.start + self.visual
 
 
-class AttentionRows(Protocol):
-    """Softmaxed attention probabilities of single query rows over ALL keys, float32 (H, Q, N).
-
-    queries: alive-row indices (negative counts from the end); "visual rows" of the result lie at `Layer.visual_slice`.
-    """
-
-    def __call__(self, queries: torch.Tensor | list[int], rotary: bool = True, causal: bool = True) -> torch.Tensor: ...
-
-
 @dataclass
 class Layer:
     """One decoder layer as a memory pruner sees it, during prefill or a decode step.
 
-    index, depth: 0-based index and number of layers. hidden_ND: states entering the layer (site "enter") or the residual
-    between attention and MLP (site "attended"), alive rows only; writable in place at "attended". alive_V: indices,
-    in the visual rows as fed, of the visual rows still alive. visual_slice: where those lie in hidden_ND.
-    attention_rows: see AttentionRows; only for layers named by `observes`. step: 0 in prefill, then 1, 2, ...
+    index, depth: 0-based index and number of layers. step: 0 in prefill, then 1, 2, ...
+    hidden_ND: prefill: the alive rows' states entering the layer (site "enter") or the residual between attention and
+    MLP (site "attended"); decode: the one new row. alive_V: the visual rows still alive here (prefill) or cached here
+    (decode), as ascending indices into the visual rows as fed. visual_slice: where those lie among the alive or cached
+    rows. attention_rows(queries, rotary=True, causal=True): softmaxed probabilities of this layer's own attention for
+    the row indices asked for (negative counts from the end), over ALL alive rows (prefill) or cached rows and the new
+    one (decode): float32 (H, Q, N), H query heads; in decode only the new row can be asked for.
     """
 
     index: int
     depth: int
+    step: int
     layout: Layout
     hidden_ND: torch.Tensor
     alive_V: torch.Tensor
     visual_slice: slice
     attention_rows: Callable[..., torch.Tensor]
-    step: int = 0
 
     @property
     def visual_VD(self) -> torch.Tensor:
@@ -112,14 +106,15 @@ class KeepCache:
 class MemoryPruner:
     """Acts inside the language model. The dataclass holds hyper-parameters; what changes lives in the state.
 
-    may_keep_all: as for VisualPruner.
+    may_keep_all: as for VisualPruner. sites: where in a layer `keep_rows` is asked; also before layer 0 at "enter".
+    A method that needs the attention of layer l asks for it when l is entered and keeps the scores in its state.
     """
 
     may_keep_all: bool = False
+    sites: tuple[Site, ...] = ("enter",)
 
-    def observes(self, depth: int) -> set[int]:
-        """Layers whose newest query row the runtime keeps for scores. Raises ValueError if the setting prunes nothing."""
-        return set()
+    def check(self, depth: int) -> None:
+        """Raises ValueError where the setting cannot prune anything in a model of this depth."""
 
     def begin(self, layout: Layout) -> Any:
         """Fresh state of one generation."""
@@ -147,10 +142,3 @@ def scaled_layer(layer: int, depth: int, reference: int = 28) -> int:
     if scaled >= depth:
         raise ValueError(f"layer {layer} of {reference} is layer {scaled} of {depth}: nothing would be pruned; choose a smaller one")
     return scaled
-
-
-@dataclass
-class Notes:
-    """Numbers that a method wants logged, one dict a layer."""
-
-    per_layer: dict[int, dict[str, float]] = field(default_factory=dict)

@@ -1,0 +1,106 @@
+"""LLaVA-OneVision (Qwen2 + SigLIP) as transformers ships it: where its video tokens lie and how they are made.
+
+Shape suffixes: T frames, P tokens per frame, D width, C channels, H height, W width, R raw patches, A heads, E head width.
+"""
+
+import math
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import nn
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from sharpv.runtime.adapter import Geometry
+from sharpv.tokens import Tower
+
+
+@dataclass
+class LlavaOnevision:
+    """Adapter of the stock class; see `sharpv.runtime.adapter.Adapter`. ValueError for a subclass or another class."""
+
+    model: LlavaOnevisionForConditionalGeneration
+
+    def __post_init__(self) -> None:
+        if type(self.model) is not LlavaOnevisionForConditionalGeneration:
+            raise ValueError(
+                f"expected the stock LlavaOnevisionForConditionalGeneration, got {type(self.model).__name__}: a subclass skips "
+                "the library's key renamings and leaves weights random; attach pruners from outside instead"
+            )
+
+    @property
+    def video_token_id(self) -> int:
+        return self.model.config.video_token_id
+
+    @property
+    def image_token_id(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def language_model(self) -> nn.Module:
+        return self.model.model.language_model
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        vision = self.model.config.vision_config
+        side = math.ceil(vision.image_size // vision.patch_size / 2)
+        return side, side
+
+    def geometry(self, rows: int) -> Geometry:
+        height, width = self.grid
+        frames, rest = divmod(rows - 1, height * width)
+        if rest or frames < 1:
+            raise ValueError(f"{rows} video rows are not frames of {height} x {width} tokens and one newline row")
+        return Geometry(frames, self.grid, separators=1)
+
+    def encode(self, pixels_TCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = self.model.get_video_features(pixels_TCHW[None], return_dict=True).pooler_output
+        rows_ND = rows.reshape(-1, rows.shape[-1])
+        tokens = len(pixels_TCHW) * math.prod(self.grid)
+        return rows_ND[:tokens].unflatten(0, (len(pixels_TCHW), -1)), self.model.model.image_newline[None]
+
+    def tap_tower(self, layers: tuple[int, ...]) -> "TowerTap":
+        return TowerTap(self, layers)
+
+
+class TowerTap:
+    """Records queries and keys of some tower layers, and what the projector was fed, while the context lasts."""
+
+    def __init__(self, adapter: LlavaOnevision, layers: tuple[int, ...]):
+        self.adapter, self.layers = adapter, layers
+        self.handles: list = []
+        self.queries: dict[int, torch.Tensor] = {}
+        self.keys: dict[int, torch.Tensor] = {}
+
+    def __enter__(self) -> "TowerTap":
+        tower = self.adapter.model.model.vision_tower
+        blocks = getattr(tower, "vision_model", tower).encoder.layers
+        for index in self.layers:
+            attention = blocks[index].self_attn
+            for projection, store in ((attention.q_proj, self.queries), (attention.k_proj, self.keys)):
+                self.handles.append(projection.register_forward_hook(self._store(store, index, attention)))
+        projector = self.adapter.model.model.multi_modal_projector
+        self.handles.append(projector.register_forward_pre_hook(self._store_states))
+        return self
+
+    def _store(self, store: dict[int, torch.Tensor], index: int, attention: nn.Module):
+        def hook(module: nn.Module, args: tuple, output_TRX: torch.Tensor) -> None:
+            store[index] = output_TRX.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+
+        return hook
+
+    def _store_states(self, module: nn.Module, args: tuple) -> None:
+        self.states_TRX = args[0]
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+
+    def tower(self) -> Tower:
+        """The inside of the tower in the latest encode."""
+        tower = self.adapter.model.model.vision_tower
+        head = getattr(getattr(tower, "vision_model", tower), "head", None)
+        return Tower(
+            dict(self.queries), dict(self.keys), False, self.states_TRX, head, self.adapter.model.model.apply_pooling
+        )

@@ -1,0 +1,82 @@
+"""A KV cache whose layers may hold different rows.
+
+Shape suffixes: B batch (1), H key-value heads, N rows, E head width, K kept rows.
+"""
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+def rotate_keys(keys_BHNE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor) -> torch.Tensor:
+    """Rotate keys that already carry rotary positions further, by the angles given."""
+    half = keys_BHNE.shape[-1] // 2
+    turned_BHNE = torch.cat((-keys_BHNE[..., half:], keys_BHNE[..., :half]), dim=-1)
+    return keys_BHNE * cos_NE + turned_BHNE * sin_NE
+
+
+class PrunableLayer(DynamicLayer):
+    """A dynamic cache layer that may store fewer rows than it was given, or return fewer than it stores.
+
+    `get_seq_length` is the logical length, the number of rows given so far, so that positions and masks never depend
+    on what was cut.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.logical_length = 0
+        self.store_K: torch.Tensor | None = None
+        self.hide_unstored = False
+        self.read_K: torch.Tensor | None = None
+        self.shift_K: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            keys, values = key_states, value_states
+        else:
+            keys = torch.cat([self.keys, key_states], dim=-2)
+            values = torch.cat([self.values, value_states], dim=-2)
+        self.logical_length += key_states.shape[-2]
+        self.keys, self.values = keys, values
+        if self.store_K is not None:
+            self.cut(self.store_K)
+            self.store_K = None
+            return (self.keys, self.values) if self.hide_unstored else (keys, values)
+        if self.read_K is not None:
+            return keys[:, :, self.read_K], values[:, :, self.read_K]
+        return keys, values
+
+    def cut(self, index_K: torch.Tensor) -> None:
+        """Keep only the stored rows of this index, and free the others."""
+        self.keys, self.values = self.keys[:, :, index_K], self.values[:, :, index_K]
+
+    def close_gaps(self, shift_N: torch.Tensor, rotary: nn.Module) -> None:
+        """Rotate each stored key forward by `shift_N` positions (int64, one a stored row)."""
+        cos_1NE, sin_1NE = rotary(self.keys, shift_N[None])
+        self.keys = rotate_keys(self.keys, cos_1NE[0].to(self.keys.dtype), sin_1NE[0].to(self.keys.dtype))
+
+    def get_seq_length(self) -> int:
+        return self.logical_length
+
+    @property
+    def stored_rows(self) -> int:
+        return self.keys.shape[-2] if self.is_initialized else 0
+
+    @property
+    def stored_bytes(self) -> int:
+        if not self.is_initialized:
+            return 0
+        return sum(part.numel() * part.element_size() for part in (self.keys, self.values))
+
+
+def make_prunable(cache: Cache, depth: int) -> list[PrunableLayer]:
+    """Give an empty dynamic cache layers that can be cut; ValueError for any other cache."""
+    if any(type(layer) is not DynamicLayer for layer in cache.layers) or cache.get_seq_length() > 0:
+        raise ValueError(
+            f"pruned runs need an empty DynamicCache of plain layers, got {type(cache).__name__} with "
+            f"{cache.get_seq_length()} rows; pass no past_key_values and no cache_implementation"
+        )
+    layers = [PrunableLayer() for _ in range(depth)]
+    cache.layers[:] = layers
+    return layers
