@@ -1,4 +1,4 @@
-"""Train the bundled tiny VideoLLM, without any pruning: render, tower, features, language. Each stage resumes.
+"""Train the bundled tiny VideoLLM, without any pruning: render, tower, features, lookup, language. Each stage resumes.
 
 python scripts/train_tiny.py [field=value ...]     fields and defaults: scripts/train_tiny.yaml
 """
@@ -22,6 +22,7 @@ from sharpv.tiny.training import (
     LanguageBatch,
     PatchProbe,
     language_loss,
+    lookup_loss,
     patch_labels,
     pooled_features,
     projected_patches,
@@ -144,6 +145,32 @@ def feature_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> 
     return np.load(target, mmap_mode="r")
 
 
+def lookup_stage(config: DictConfig, work: Path, model, tokenizer) -> None:
+    """Teach the language model alone to find the letter of an answer, on text, before it sees any video."""
+    options = config.lookup
+    trained = model.model.language_model
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    point = ResumePoint(work, "lookup")
+    start = point.load(model=model, optimizer=optimizer)
+    packer = Packer(tokenizer, capacity=64)
+    scenes = [sample_scene(config.first_seed + i) for i in range(500)]
+    began = time.time()
+    for step in tqdm(range(start, options.steps), "lookup", initial=start, total=options.steps):
+        rng = np.random.default_rng((3, step))
+        packed = [packer.pack_lookup(scenes[rng.integers(len(scenes))], rng) for _ in range(options.batch)]
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, options.steps, options.learning_rate, 50)
+        loss, seen = lookup_loss(model, packed, tokenizer.pad_token_id, config.language.hint_layer)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
+        if step % 20 == 0:
+            point.log(step=step, loss=loss.item(), right=seen["right"].mean().item(), option=seen["option"], seconds=time.time() - began)
+        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
+            point.save(step + 1, model=model, optimizer=optimizer)
+
+
 class Dialogues(torch.utils.data.Dataset):
     """One training batch per step, made by background workers; the same step always gives the same batch."""
 
@@ -190,12 +217,12 @@ def language_stage(config: DictConfig, work: Path, model, tokenizer, features: n
         torch.nn.utils.clip_grad_norm_([*decayed, *others], 1.0)
         optimizer.step()
         is_letter = torch.isin(seen["labels"], letters)
-        words = ~is_letter & (seen["labels"] != tokenizer.eos_token_id)
-        window.append([loss.item(), seen["hint"], seen["right"][is_letter].mean().item(), seen["right"][words].mean().item()])
+        words = ~is_letter
+        window.append([loss.item(), seen["hint"], seen["option"], seen["right"][is_letter].mean().item(), seen["right"][words].mean().item()])
         if (step + 1) % options.log_every == 0:
-            loss_mean, hint, letter, word = np.nanmean(window, axis=0)
+            loss_mean, hint, option, letter, word = np.nanmean(window, axis=0)
             window.clear()
-            point.log(step=step + 1, loss=loss_mean, hint=hint, letter=letter, word=word, seconds=time.time() - began)
+            point.log(step=step + 1, loss=loss_mean, hint=hint, option=option, letter=letter, word=word, seconds=time.time() - began)
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             point.save(step + 1, model=model, optimizer=optimizer)
             export(model, tokenizer)
@@ -220,6 +247,7 @@ def main() -> None:
     frames = render_stage(config, work)
     tower_stage(config, work, model, frames)
     features = feature_stage(config, work, model, frames)
+    lookup_stage(config, work, model, tokenizer)
     language_stage(config, work, model, tokenizer, features)
 
 

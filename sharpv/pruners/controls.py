@@ -116,3 +116,11 @@ class DownsampledGrid(Control):
         budget = sum(self.counts(video)) / video.frames
         sizes = [(h, max(1, math.floor(h * width / height))) for h in range(1, height + 1)]
         return max((size for size in sizes if size[0] * size[1] <= budget), default=(1, 1))
+
+
+@dataclass
+class Blind(VisualPruner):
+    """Feeds no visual token at all: what the questions give away by themselves. The bottom of every comparison."""
+
+    def select(self, video: VideoTokens) -> Selection:
+        return Selection(torch.arange(0, device=video.device))

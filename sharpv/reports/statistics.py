@@ -16,6 +16,8 @@ from statsmodels.stats.multitest import multipletests
 
 RESAMPLES = 10_000
 EXACT_LIMIT = 2**16
+FEW_KINDS = 200
+BLOCK = 500
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,7 @@ def bootstrap_interval(
 ) -> Interval:
     """Macro mean with its percentile 95% interval: whole videos are drawn with replacement within each group.
 
-    Cluster bootstrap (Davison and Hinkley 1997, section 3.8), each group mean a ratio of resampled sums. Videos that
-    agree in sum and count are exchangeable, so their multiplicities are drawn together: the same distribution, at the
-    cost of the distinct kinds only. NaN ends where a group has fewer than two videos. Below about 20 videos a group
+    Cluster bootstrap (Davison and Hinkley 1997), each group mean a ratio of resampled sums. NaN ends where a group has fewer than two videos. Below about 20 videos a group
     percentile intervals are too narrow; equal values everywhere give width 0. A video that occurs in two groups counts
     as two independent ones.
     """
@@ -70,11 +70,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     draws_B = np.zeros(resamples)
     for group in groups:
-        kinds, multiplicity = np.unique(
-            np.column_stack([group.sum_C.round(10), group.count_C]), axis=0, return_counts=True
-        )
-        picks_BK = rng.multinomial(len(group.sum_C), multiplicity / len(group.sum_C), size=resamples).astype(float)
-        draws_B += group.weight * (picks_BK @ kinds[:, 0]) / (picks_BK @ kinds[:, 1])
+        draws_B += group.weight * _resampled_means(group, resamples, rng)
     low, high = np.percentile(draws_B, [2.5, 97.5])
     return Interval(estimate, float(low), float(high))
 
@@ -97,7 +93,7 @@ def sign_flip_p(
 ) -> float:
     """Two-sided p of "ours and dense are exchangeable within a video", statistic: the macro mean of the differences.
 
-    All differences of a video (over all groups) change sign together (Good 2005, section 3.2). Exact where the distinct
+    All differences of a video (over all groups) change sign together (Good 2005). Exact where the distinct
     outcomes are few: always up to 16 videos that differ, and for many more where their differences have the same size;
     else seeded Monte Carlo, p = (1 + extreme draws) / (1 + draws). 1 where nothing differs.
     """
@@ -108,14 +104,18 @@ def sign_flip_p(
     scale = np.abs(effect_C).max()
     if scale == 0:
         return 1.0
-    effect_C /= scale
-    sizes_K, counts_K = np.unique(np.abs(effect_C).round(10), return_counts=True)
+    effect_C = (effect_C / scale).round(10)
+    sizes_K, counts_K = np.unique(np.abs(effect_C), return_counts=True)
     sizes_K, counts_K = sizes_K[sizes_K > 0], counts_K[sizes_K > 0]
     extreme = abs(effect_C.sum()) - 1e-8
     if prod(int(count) + 1 for count in counts_K) <= EXACT_LIMIT:
         return _exact_sign_flip(sizes_K, counts_K, extreme)
-    flips_BK = 2 * np.random.default_rng(seed).binomial(counts_K, 0.5, size=(resamples, len(counts_K))) - counts_K
-    return float((1 + np.count_nonzero(np.abs(flips_BK @ sizes_K) >= extreme)) / (1 + resamples))
+    rng = np.random.default_rng(seed)
+    found = 0
+    for block in _blocks(resamples):
+        flips_BK = 2 * rng.binomial(counts_K, 0.5, size=(block, len(counts_K))) - counts_K
+        found += np.count_nonzero(np.abs(flips_BK @ sizes_K) >= extreme)
+    return float((1 + found) / (1 + resamples))
 
 
 def mcnemar_p(ours_N: np.ndarray, dense_N: np.ndarray) -> float:
@@ -136,7 +136,7 @@ def clustered_standard_error(
 ) -> float:
     """Standard error of the macro mean, in the unit of the values, from residuals summed per video.
 
-    Cluster-robust with the C / (C - 1) correction (Cameron and Miller 2015, equation 11 for a mean); groups are
+    Cluster-robust with the C / (C - 1) correction (Cameron and Miller 2015); groups are
     independent. NaN where a group has fewer than two videos.
     """
     variance = 0.0
@@ -152,8 +152,8 @@ def clustered_standard_error(
 def smallest_detectable_difference(standard_error: float, power: float = 0.8, level: float = 0.05) -> float:
     """The true difference that a two-sided test at `level` would find with this power, in the unit of the error.
 
-    (z_{1 - level / 2} + z_power) times the standard error of the paired difference (Miller 2024, arXiv:2411.00640,
-    section 5). NaN for an error of 0: answers that never differ do not tell how much they vary.
+    (z_{1 - level / 2} + z_power) times the standard error of the paired difference (Miller 2024,
+    arXiv:2411.00640). NaN for an error of 0: answers that never differ do not tell how much they vary.
     """
     if not standard_error > 0:
         return nan
@@ -167,6 +167,26 @@ def holm(p_R: np.ndarray) -> np.ndarray:
     if tested_R.any():
         adjusted_R[tested_R] = multipletests(adjusted_R[tested_R], method="holm")[1]
     return adjusted_R
+
+
+def _resampled_means(group: _Group, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of the group over videos drawn with replacement. Videos that agree in sum and count are exchangeable, so
+    where such kinds are few how often each is drawn is drawn at once: the same distribution at a fraction of the cost."""
+    clusters = len(group.sum_C)
+    kinds, multiplicity = np.unique(np.column_stack([group.sum_C.round(10), group.count_C]), axis=0, return_counts=True)
+    means = []
+    for block in _blocks(resamples):
+        if len(kinds) <= FEW_KINDS:
+            picks_BK = rng.multinomial(clusters, multiplicity / clusters, size=block).astype(float)
+            means.append((picks_BK @ kinds[:, 0]) / (picks_BK @ kinds[:, 1]))
+        else:
+            picks_BC = rng.integers(clusters, size=(block, clusters))
+            means.append(group.sum_C[picks_BC].sum(axis=1) / group.count_C[picks_BC].sum(axis=1))
+    return np.concatenate(means)
+
+
+def _blocks(resamples: int) -> list[int]:
+    return [min(BLOCK, resamples - done) for done in range(0, resamples, BLOCK)]
 
 
 def _exact_sign_flip(sizes_K: np.ndarray, counts_K: np.ndarray, extreme: float) -> float:
@@ -192,9 +212,13 @@ def _grouped(
     values_N, videos_N = np.asarray(values_N, dtype=float), np.asarray(videos_N)
     groups_N = np.zeros(len(values_N), dtype=int) if groups_N is None else np.asarray(groups_N)
     if not len(values_N) == len(videos_N) == len(groups_N):
-        raise ValueError(f"{len(values_N)} values, {len(videos_N)} videos, {len(groups_N)} groups: pass one per question")
+        raise ValueError(
+            f"{len(values_N)} values, {len(videos_N)} videos, {len(groups_N)} groups: pass one per question"
+        )
     if not len(values_N) or np.isnan(values_N).any():
-        raise ValueError(f"{np.isnan(values_N).sum()} of {len(values_N)} values are NaN: pass at least one, and numbers only")
+        raise ValueError(
+            f"{np.isnan(values_N).sum()} of {len(values_N)} values are NaN: pass at least one, and numbers only"
+        )
     names, group_N = np.unique(groups_N, return_inverse=True)
     shares = {name: 1 / len(names) for name in names.tolist()} if weights is None else weights
     if set(shares) != set(names.tolist()) or abs(sum(shares.values()) - 1) > 1e-9:

@@ -114,6 +114,8 @@ class _Generation:
             raise ValueError("pruned runs find the video by its ids: call with input_ids and pixels, not with inputs_embeds")
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]):
+        if kwargs.get("inputs_embeds") is None:
+            kwargs["inputs_embeds"] = module.get_input_embeddings()(kwargs.pop("input_ids"))
         embeddings, cache = kwargs["inputs_embeds"], kwargs.get("past_key_values")
         if embeddings.shape[1] > 1:
             self._begin(embeddings, cache, kwargs)

@@ -5,14 +5,14 @@ The session only computes; `attach` calls it from hooks on the stock modules.
 Shape suffixes: B batch (1), N prompt rows alive, V visual rows as fed, K kept rows, D width, E head width.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, Site
+from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner
 from sharpv.runtime.attention import attention_row_decode, attention_rows
 from sharpv.runtime.cache import PrunableLayer
 from sharpv.tokens import Selection
@@ -120,7 +120,13 @@ class Session:
         view = Layer(
             index, len(self.layers), 0, self.layout, residual_BND[0], self.alive_V, entered.visual_slice, entered.attention_rows
         )
-        self._pending = self.memory.keep_rows(view, "attended", self.state)
+        selection = self.memory.keep_rows(view, "attended", self.state)
+        if selection is not None and selection.features_KD is not None:
+            kept_V, order_K = selection.origin_K.sort()
+            written_K = self.layout.start + torch.searchsorted(self.alive_V, kept_V)
+            residual_BND[0, written_K] = selection.features_KD[order_K].to(residual_BND.dtype)
+            selection = replace(selection, features_KD=None)
+        self._pending = selection
 
     def leave(self, index: int, hidden_BND: torch.Tensor) -> torch.Tensor:
         """The layer has run; drops the rows that its memory stage gave up between attention and MLP."""
@@ -192,16 +198,17 @@ class Session:
         kept_V, order_K = selection.origin_K.sort()
         rows = hidden_BND.shape[1]
         keep_K = self._kept_rows(rows, self.alive_V, kept_V)
-        if selection.features_KD is not None:
-            start = self.layout.start
-            hidden_BND[0, keep_K[start : start + len(kept_V)]] = selection.features_KD[order_K].to(hidden_BND.dtype)
         if selection.separator == "withdraw":
             behind = self.layout.start + len(kept_V)
             keep_K = torch.cat([keep_K[:behind], keep_K[behind + self.separators_left :]])
             self.separators_left = 0
         full_N = torch.arange(rows, device=self.device) if self.rows_N is None else self.rows_N
         self.rows_N, self.alive_V = full_N[keep_K], kept_V
-        return hidden_BND[:, keep_K]
+        hidden_BKD = hidden_BND[:, keep_K]
+        if selection.features_KD is not None:
+            start = self.layout.start
+            hidden_BKD[0, start : start + len(kept_V)] = selection.features_KD[order_K].to(hidden_BKD.dtype)
+        return hidden_BKD
 
     def _kept_rows(self, rows: int, there_V: torch.Tensor, kept_V: torch.Tensor) -> torch.Tensor:
         """Row indices of all text and of the visual rows kept, where the rows hold the visual rows `there_V`."""

@@ -111,6 +111,7 @@ def build_config(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.08,
     )
     return LlavaOnevisionConfig(
         vision_config=tower,

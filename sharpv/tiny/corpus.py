@@ -13,6 +13,7 @@ CAPTION_REQUEST = "Describe the video."
 OPEN_SUFFIX = "Answer in words."
 LETTER_SUFFIX = "Answer with the letter."
 IGNORED = -100
+END_WEIGHT, OPTION_WEIGHT = 0.2, 0.1
 
 
 def prompt_text(question: Question, style: str) -> str:
@@ -28,13 +29,15 @@ def prompt_text(question: Question, style: str) -> str:
 
 @dataclass
 class Packed:
-    """Dialogues packed behind one video: ids, labels, hints, dialogue number and whether the video is seen, per token.
+    """Dialogues packed behind one video: per token its id, label, the label's weight, hint, dialogue and view.
 
-    `hints` label the question mark with the first word of the answer, for the loss on an inner layer.
+    Beside the reply, each option is labelled with its own letter. `hints` are labels for an inner layer: the question
+    mark's is the first word of the answer, an option's is whether it is the right one.
     """
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     hints: list[int] = field(default_factory=list)
     dialogue: list[int] = field(default_factory=list)
     sees_video: list[bool] = field(default_factory=list)
@@ -47,7 +50,8 @@ class Packer:
         self.tokenizer, self.capacity = tokenizer, capacity
         self.head, self.tail = PROMPT.split(VIDEO)
         self.turn_end = tokenizer.eos_token_id
-        self.question_mark = tokenizer.convert_tokens_to_ids("?")
+        self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
+        self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
 
     def pack(self, scene: Scene, rng: np.random.Generator, letters: float) -> Packed:
         """Fill the capacity with dialogues about a scene; `letters` is the share of questions asked with options."""
@@ -77,8 +81,16 @@ class Packer:
     def _lookup(self, scene, rng):
         pool = str(rng.choice(["colour", "colour", "shape", "direction", "place", "moment", "count", "background"]))
         answer = str(rng.choice(POOLS[pool]))
-        question = with_options(Question("lookup", f"{answer}?", answer, pool), scene, 4, rng)
-        return prompt_text(question, str(rng.choice(["mvbench", "letter"]))), question.letter, answer, False
+        count = 5 if pool == "colour" and rng.random() < 0.4 else 4
+        question = with_options(Question("lookup", f"{answer}?", answer, pool), scene, count, rng)
+        style = "mvbench" if count == 4 and rng.random() < 0.5 else "letter"
+        return prompt_text(question, style), question.letter, answer, False
+
+    def pack_lookup(self, scene: Scene, rng: np.random.Generator) -> Packed:
+        """One look-up alone: the answer's word, then options; the reply is its letter."""
+        packed = Packed()
+        self._append(packed, *self._lookup(scene, rng))
+        return packed
 
     def _append(self, packed: Packed, text: str, answer: str, hint: str | None, sees_video: bool) -> None:
         prompt = self.tokenizer(self.tail.format(text=text)).input_ids
@@ -87,11 +99,21 @@ class Packer:
         if len(packed.ids) + len(ids) > self.capacity:
             return
         labels = [IGNORED] * (len(prompt) - 1) + reply + [IGNORED]
+        weights = [0.0] * (len(prompt) - 1) + [1.0] * (len(reply) - 1) + [END_WEIGHT, 0.0]
         hints = [IGNORED] * len(ids)
         if hint is not None and self.question_mark in prompt:
-            hints[prompt.index(self.question_mark)] = self.tokenizer(hint).input_ids[0]
+            right = self.tokenizer(hint).input_ids[0]
+            hints[prompt.index(self.question_mark)] = right
+            for at, letter in self._options(prompt):
+                labels[at], weights[at] = letter, OPTION_WEIGHT
+                hints[at] = self.yes if ids[at] == right else self.no
         packed.dialogue += [max(packed.dialogue, default=-1) + 1] * len(ids)
         packed.ids += ids
         packed.labels += labels
+        packed.weights += weights
         packed.hints += hints
         packed.sees_video += [sees_video] * len(ids)
+
+    def _options(self, prompt: list[int]) -> list[tuple[int, int]]:
+        """Place of each option's word and the id of its letter; the word stands two behind the letter."""
+        return [(at + 2, token) for at, token in enumerate(prompt) if token in self.letters]

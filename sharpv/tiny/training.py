@@ -99,6 +99,7 @@ class LanguageBatch:
             return torch.tensor([getattr(one, name) + [fill] * (longest - len(one.ids)) for one in packed])
 
         self.ids_BS, self.labels_BS, self.hints_BS = column("ids", pad), column("labels", IGNORED), column("hints", IGNORED)
+        self.weights_BS = column("weights", 0.0)
         dialogue_BS, sees_BS = column("dialogue", -1), column("sees_video", False)
         prefix = len(head) + features_BVD.shape[1] + 1
         self.prefix = prefix
@@ -118,7 +119,7 @@ class LanguageBatch:
         self.positions_BL = torch.cat([torch.arange(prefix).expand(batch, -1), positions_BS], 1)
 
 
-def language_loss(model, batch: LanguageBatch, hint_layer: int, caption_length: int = 8) -> tuple[torch.Tensor, dict]:
+def language_loss(model, batch: LanguageBatch, hint_layer: int) -> tuple[torch.Tensor, dict]:
     """Cross entropy of the answers plus that of the hints read from an inner layer; per-kind accuracies beside it."""
     language = model.model.language_model
     embed = language.get_input_embeddings()
@@ -135,12 +136,37 @@ def language_loss(model, batch: LanguageBatch, hint_layer: int, caption_length: 
     handle.remove()
     states_BSD, inner_BSD = output.last_hidden_state[:, batch.prefix :], language.norm(captured[0])[:, batch.prefix :]
 
-    answered, hinted = batch.labels_BS != IGNORED, batch.hints_BS != IGNORED
-    answer_logits, labels = model.lm_head(states_BSD[answered]), batch.labels_BS[answered]
-    hint_logits, hints = model.lm_head(inner_BSD[hinted]), batch.hints_BS[hinted]
-    losses = functional.cross_entropy(answer_logits.float(), labels, reduction="none")
-    is_end = labels == model.config.text_config.eos_token_id
-    weight = torch.where(is_end, 0.2, 1.0)
-    loss = (losses * weight).sum() / weight.sum() + 0.5 * functional.cross_entropy(hint_logits.float(), hints)
-    right = (answer_logits.argmax(-1) == labels).float()
-    return loss, {"right": right.detach(), "labels": labels, "hint": (hint_logits.argmax(-1) == hints).float().mean().item()}
+    loss, seen = _answer_losses(model, states_BSD, inner_BSD, batch.labels_BS, batch.weights_BS, batch.hints_BS)
+    return loss, seen
+
+
+def _answer_losses(model, states_BSD, inner_BSD, labels_BS, weights_BS, hints_BS) -> tuple[torch.Tensor, dict]:
+    """Weighted cross entropy of labels and hints; `seen` holds what was right among full-weight labels and hints."""
+    answered, hinted = labels_BS != IGNORED, hints_BS != IGNORED
+    logits, labels, weights = model.lm_head(states_BSD[answered]).float(), labels_BS[answered], weights_BS[answered]
+    hint_logits, hints = model.lm_head(inner_BSD[hinted]).float(), hints_BS[hinted]
+    loss = (functional.cross_entropy(logits, labels, reduction="none") * weights).sum() / weights.sum()
+    loss = loss + 0.5 * functional.cross_entropy(hint_logits, hints)
+    replies = weights == 1.0
+    right = (logits.argmax(-1) == labels)[replies].float().detach()
+    hint_right = (hint_logits.argmax(-1) == hints).float()
+    options = answered[hinted]
+    seen = {"right": right, "labels": labels[replies], "hint": hint_right[~options].mean().item()}
+    return loss, seen | {"option": hint_right[options].mean().item()}
+
+
+def lookup_loss(model, packed: list[Packed], pad: int, hint_layer: int) -> tuple[torch.Tensor, dict]:
+    """The same loss on text-only look-ups."""
+    longest = max(len(one.ids) for one in packed)
+
+    def column(name, fill):
+        return torch.tensor([getattr(one, name) + [fill] * (longest - len(one.ids)) for one in packed])
+
+    language, captured = model.model.language_model, []
+    handle = language.layers[hint_layer].register_forward_pre_hook(lambda module, args: captured.append(args[0]))
+    states_BSD = language(input_ids=column("ids", pad), use_cache=False).last_hidden_state
+    handle.remove()
+    inner_BSD = language.norm(captured[0])
+    return _answer_losses(
+        model, states_BSD, inner_BSD, column("labels", IGNORED), column("weights", 0.0), column("hints", IGNORED)
+    )

@@ -1,0 +1,66 @@
+"""From configuration files to objects; every object by `_target_`, every mistyped name answered with the valid ones."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from sharpv.evaluation.rows import Row, repetitions
+from sharpv.paths import REPOSITORY
+
+CONFIGS = REPOSITORY / "configs"
+
+
+def names(group: str) -> list[str]:
+    """The configurations that a group holds."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def load(group: str, name: str) -> DictConfig:
+    """One configuration file. ValueError naming the valid names, the nearest first."""
+    path = CONFIGS / group / f"{name}.yaml"
+    if not path.exists():
+        near = difflib.get_close_matches(name, names(group), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {group} {name!r}.{hint} There are: {', '.join(names(group))}")
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def stage(group: str, choice: Any, options: DictConfig | None, model: DictConfig) -> dict[str, Any] | None:
+    """The resolved configuration of a stage: a name from configs/<group>/, or a mapping with `_target_`, or null."""
+    if choice is None:
+        return None
+    config = load(group, choice) if isinstance(choice, str) else choice
+    if options:
+        config = OmegaConf.merge(config, options)
+    holder = OmegaConf.create({"model": model, "stage": config})
+    resolved = OmegaConf.to_container(holder.stage, resolve=True)
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
+    """The table rows, one a seed, of a pruner configuration."""
+    settings = {
+        "visual": stage("visual", pruner.visual, pruner.get("visual_options"), model),
+        "memory": stage("memory", pruner.memory, pruner.get("memory_options"), model),
+    }
+    built = {name: instantiate(config) if config else None for name, config in settings.items()}
+    row = Row(pruner.name, pruner.method, pruner.kind, 0, built["visual"], built["memory"], settings)
+    return repetitions(row, list(pruner.seeds))
+
+
+def table_rows(config: DictConfig) -> list[Row]:
+    """All rows of a run: those of an experiment, else dense and the one pruner asked for."""
+    chosen = [load("pruner", name) for name in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
+    found = [row for pruner in chosen for row in rows(pruner, config.model)]
+    unique = {(row.name, row.seed): row for row in found}
+    return sorted(unique.values(), key=lambda row: row.kind != "dense")
+
+
+def write_resolved(config: DictConfig, path: Path) -> None:
+    path.write_text(OmegaConf.to_yaml(config, resolve=True))

@@ -1,0 +1,53 @@
+"""Rows of a table: a pruner with its name, its kind and its repetition."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.controls import Random
+
+KINDS = ("dense", "method", "control", "budget-matched")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table at one repetition. `settings` is the resolved configuration, for records and hashes."""
+
+    name: str
+    method: str
+    kind: Literal["dense", "method", "control", "budget-matched"]
+    seed: int
+    visual: VisualPruner | None
+    memory: MemoryPruner | None
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"row {self.name!r} has kind {self.kind!r}; there are: {', '.join(KINDS)}")
+
+    @property
+    def hash(self) -> str:
+        """Of everything that can change an answer: classes, hyper-parameters and repetition; not of its name."""
+        relevant = {"visual": self.settings["visual"], "memory": self.settings["memory"], "seed": self.seed}
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def may_keep_all(self) -> bool:
+        stages = [stage for stage in (self.visual, self.memory) if stage is not None]
+        return self.kind == "dense" or any(stage.may_keep_all for stage in stages)
+
+    @property
+    def vr_requested(self) -> float | None:
+        return getattr(self.visual, "keep_ratio", None)
+
+
+def repetitions(row: Row, seeds: list[int]) -> list[Row]:
+    """The row once a seed; a seed reaches the visual stage where that draws numbers of its own."""
+    if seeds != [0] and not isinstance(row.visual, Random):
+        raise ValueError(f"row {row.name!r} asks for seeds {seeds}, but its visual stage draws no numbers: use seeds: [0]")
+    if not isinstance(row.visual, Random):
+        return [row]
+    return [dataclasses.replace(row, seed=seed, visual=dataclasses.replace(row.visual, seed=seed)) for seed in seeds]

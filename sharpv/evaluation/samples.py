@@ -1,0 +1,87 @@
+"""The questions of a benchmark as lmms-eval builds them, ready to be grouped by video."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sharpv.paths import tasks_dir
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question: its task and number, the user's text, the video file, the answer wanted and how to generate."""
+
+    benchmark: str
+    task: str
+    doc_id: int
+    text: str
+    video: Path
+    gold: str
+    max_new_tokens: int
+    doc_hash: str
+
+    @cached_property
+    def seed(self) -> int:
+        """Seed of this sample, the same for every row and run."""
+        return int(hashlib.sha256(f"{self.task}/{self.doc_id}/{self.doc_hash}".encode()).hexdigest()[:12], 16)
+
+
+def task_manager(prompt_profile: str) -> Any:
+    """lmms-eval's task manager over our own tasks only."""
+    from lmms_eval.tasks import TaskManager
+
+    return TaskManager("WARNING", include_path=str(tasks_dir()), include_defaults=False, model_name=prompt_profile)
+
+
+def load_samples(benchmark: str, manager: Any, limit: int | None) -> list[Sample]:
+    """All questions of a benchmark (a task or a group of tasks), at most `limit` a task, in the order of their videos.
+
+    Raises ValueError for a benchmark that `tasks/` does not hold, naming those it does.
+    """
+    from lmms_eval.tasks import get_task_dict
+    from loguru import logger
+
+    logger.remove()
+    if benchmark not in manager.all_tasks:
+        groups = sorted(name for name in manager.all_tasks if not name.startswith("tiny_mvbench_"))
+        raise ValueError(f"unknown benchmark {benchmark!r}; there are: {', '.join(groups)}")
+    samples = [
+        _sample(benchmark, name, task, doc_id, doc)
+        for name, task in _leaves(get_task_dict([benchmark], manager, "chat"))
+        for doc_id, doc in enumerate(_first(task, limit))
+    ]
+    return sorted(samples, key=lambda sample: str(sample.video))
+
+
+def _leaves(tasks: dict[Any, Any]) -> list[tuple[str, Any]]:
+    found = []
+    for name, value in tasks.items():
+        found += _leaves(value) if isinstance(value, dict) else [(str(name), value)]
+    return found
+
+
+def _first(task: Any, limit: int | None) -> list[dict[str, Any]]:
+    docs = task.test_docs() if task.has_test_docs() else task.validation_docs()
+    count = len(docs) if limit is None else min(limit, len(docs))
+    return [docs[index] for index in range(count)]
+
+
+def _sample(benchmark: str, name: str, task: Any, doc_id: int, doc: dict[str, Any]) -> Sample:
+    videos = task.doc_to_visual(doc)
+    if len(videos) != 1 or not isinstance(videos[0], str):
+        raise ValueError(f"{name} question {doc_id} has {len(videos)} visuals; exactly one video path is supported")
+    settings = task.config.generation_kwargs
+    content = json.dumps(doc, sort_keys=True, default=str)
+    return Sample(
+        benchmark=benchmark,
+        task=name,
+        doc_id=doc_id,
+        text=task.doc_to_text(doc),
+        video=Path(videos[0]),
+        gold=str(task.doc_to_target(doc)),
+        max_new_tokens=int(settings["max_new_tokens"]),
+        doc_hash=hashlib.sha256(content.encode()).hexdigest(),
+    )

@@ -1,0 +1,118 @@
+"""Scores of our own: every question counts, unparsed answers are counted, nothing is guessed.
+
+Each process_results gives one dict a question, {"score": 0-1 float, "video": cluster id, "answered": bool, "parsed": str},
+under the task's metric name; aggregations return 0-1 means as Python floats.
+"""
+
+import re
+from collections import Counter
+from typing import Any
+
+from sharpv.tiny.corpus import prompt_text
+from sharpv.tiny.questions import LETTERS, Question
+
+
+def parse_letter(text: str, options: list[str]) -> str | None:
+    """The option letter that an answer names, or None: a letter standing alone, else the exact text of one option."""
+    answer = text.strip()
+    letters = LETTERS[: len(options)]
+    match = re.match(rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?![\w'])", answer, re.IGNORECASE)
+    if match and (match[1].isupper() or len(answer) == 1):
+        return match[1].upper()
+    plain = _plain(answer)
+    exact = [letter for letter, option in zip(letters, options, strict=False) if _plain(option) == plain]
+    return exact[0] if len(exact) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w\s-]", "", text.lower()).strip()
+
+
+def _letter_result(text: str, options: list[str], gold: str, video: str) -> dict[str, Any]:
+    parsed = parse_letter(text, options)
+    return {"score": float(parsed == gold), "video": video, "answered": parsed is not None, "parsed": parsed or ""}
+
+
+def judge_overlap(text: str, gold: str) -> float:
+    """Deterministic stand-in for the GPT judge's 0-5 score: five times the token F1 of answer and gold."""
+    answer, right = _plain(text).split(), _plain(gold).split()
+    shared = sum((Counter(answer) & Counter(right)).values())
+    return 0.0 if not shared else 10 * shared / (len(answer) + len(right))
+
+
+def mean_score(items: list[dict[str, Any]]) -> float:
+    return float(sum(item["score"] for item in items) / len(items))
+
+
+def mean_judge_score(items: list[dict[str, Any]]) -> float:
+    return float(sum(item["judge_score"] for item in items) / len(items))
+
+
+def _question(doc: dict[str, Any], options: list[str]) -> Question:
+    return Question(doc.get("type", ""), doc["question"], "", "", tuple(options))
+
+
+def mvbench_text(doc: dict[str, Any], settings: dict | None = None) -> str:
+    return prompt_text(_question(doc, doc["candidates"]), "mvbench")
+
+
+def mvbench_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    gold = LETTERS[doc["candidates"].index(doc["answer"])]
+    return {"accuracy": _letter_result(results[0], doc["candidates"], gold, doc["video"])}
+
+
+def mvbench_target(doc: dict[str, Any]) -> str:
+    return LETTERS[doc["candidates"].index(doc["answer"])]
+
+
+def videomme_text(doc: dict[str, Any], settings: dict | None = None) -> str:
+    return prompt_text(_question(doc, _bare(doc["options"])), "letter")
+
+
+def videomme_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    return {"accuracy": _letter_result(results[0], _bare(doc["options"]), doc["answer"], doc["videoID"])}
+
+
+def _bare(lettered: list[str]) -> list[str]:
+    return [option.split(". ", 1)[1] for option in lettered]
+
+
+def _choices(doc: dict[str, Any]) -> list[str]:
+    return [doc[f"a{i}"] for i in range(5)]
+
+
+def nextqa_text(doc: dict[str, Any], settings: dict | None = None) -> str:
+    return prompt_text(_question(doc, _choices(doc)), "letter")
+
+
+def nextqa_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    return {"accuracy": _letter_result(results[0], _choices(doc), LETTERS[doc["answer"]], doc["video"])}
+
+
+def nextqa_target(doc: dict[str, Any]) -> str:
+    return LETTERS[doc["answer"]]
+
+
+def actnetqa_text(doc: dict[str, Any], settings: dict | None = None) -> str:
+    return prompt_text(_question(doc, []), "open")
+
+
+def actnetqa_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    plain = _plain(results[0])
+    item = {
+        "score": float(plain == _plain(doc["answer"])),
+        "judge_score": judge_overlap(results[0], doc["answer"]),
+        "video": doc["video_name"],
+        "answered": bool(plain),
+        "parsed": plain,
+    }
+    return {"accuracy": item, "judge_score": item}
+
+
+def tiny_video(doc: dict[str, Any]) -> list[str]:
+    """Path of a tiny benchmark's video."""
+    from sharpv.paths import tasks_dir
+
+    name = doc.get("video") if str(doc.get("video", "")).endswith(".mp4") else None
+    name = name or (f"v_{doc['video_name']}.mp4" if "video_name" in doc else f"{doc.get('videoID') or doc['video']}.mp4")
+    return [str(tasks_dir() / "tiny" / "data" / "videos" / name)]

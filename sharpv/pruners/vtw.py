@@ -1,0 +1,46 @@
+"""VTW, visual tokens withdrawal: from some layer on the model goes on with text alone."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sharpv.pruners.base import Layer, MemoryPruner, Site, scaled_layer
+from sharpv.tokens import Selection
+
+
+@dataclass
+class VTW(MemoryPruner):
+    """Takes what the text needs of the video to have passed into it by the middle of the model. At that layer every
+    visual row leaves, so that deeper layers compute and cache text only, at its original positions.
+
+    Paper: VTW, AAAI 2025 (arXiv 2405.05803). Official: lzhxmu/VTW @ a3d8cfc3c3f8c957b02b504f85e140d633c30453.
+
+    layer: K, the first layer without visual rows (a 28-layer model's number; scale_layers=False takes it as it is). The
+    default is half the depth, as the authors' 15 or 16 of 32; `sharpv.runtime.calibrate_vtw` chooses it from data. separator:
+    `withdraw` takes rows such as the newline away with the video, as the authors do with what stands among the image
+    tokens; `keep` leaves them.
+
+    No scores; a gather, once. Visual rows are in K of depth layers.
+    Deviations: the visual span is the real one for any prompt; the authors' mode with re-numbered positions is not offered.
+    """
+
+    layer: int = 14
+    separator: Literal["keep", "withdraw"] = "withdraw"
+    scale_layers: bool = True
+
+    def __post_init__(self) -> None:
+        if self.separator not in ("keep", "withdraw"):
+            raise ValueError(f"separator={self.separator!r} is not one of ('keep', 'withdraw')")
+        if self.layer < 1:
+            raise ValueError(f"layer={self.layer} must be at least 1: without a layer that sees it the video would be ignored")
+
+    def check(self, depth: int) -> None:
+        self.first_blind(depth)
+
+    def first_blind(self, depth: int) -> int:
+        """The first layer that sees no visual row."""
+        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+
+    def keep_rows(self, layer: Layer, site: Site, state: Any) -> Selection | None:
+        if layer.index != self.first_blind(layer.depth):
+            return None
+        return Selection(layer.alive_V[:0], positions="original", separator=self.separator)

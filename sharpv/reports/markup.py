@@ -1,0 +1,59 @@
+"""Cells and tables in Markdown and LaTeX."""
+
+import math
+from collections.abc import Sequence
+
+EMPTY = "–"
+LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "[": "{[}",
+    "]": "{]}",
+    EMPTY: "--",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+}
+
+
+def fixed(value: float, digits: int = 1, sign: bool = False) -> str:
+    """The value with this many decimals; a dash where it is NaN."""
+    return EMPTY if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """The value with this many significant digits, never in powers of ten; a dash where it is NaN."""
+    if math.isnan(value) or value == 0:
+        return EMPTY if math.isnan(value) else "0"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def p_value(p: float) -> str:
+    """Three decimals, "<0.001" below; a dash where it is NaN."""
+    return "<0.001" if p < 0.001 else fixed(p, 3)
+
+
+def ends(low: float, high: float, digits: int = 1, sign: bool = False) -> str:
+    """An interval in brackets; empty where an end is NaN."""
+    missing = math.isnan(low) or math.isnan(high)
+    return "" if missing else f"[{fixed(low, digits, sign)}, {fixed(high, digits, sign)}]"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A pipe table, padded to be read as plain text too: first column left, the others right."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    padded = [
+        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
+
+
+def latex_text(text: str) -> str:
+    """Plain text as LaTeX: special signs escaped, others outside ASCII as "?", so that any engine compiles it."""
+    escaped = "".join(LATEX.get(character, character) for character in text)
+    return escaped.encode("ascii", "replace").decode()

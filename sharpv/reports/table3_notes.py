@@ -1,0 +1,128 @@
+"""What has to be said under Table 3, and what has to be shouted above it. Plain text, for Markdown and LaTeX alike."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from sharpv.reports.store import Run
+from sharpv.reports.table3_columns import ACCURACIES
+
+DEFINITIONS = (
+    (
+        "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean over the "
+        "benchmarks. ActNet score runs from 0 to 5."
+    ),
+    (
+        "Intervals: 95%, percentile bootstrap, 10,000 resamples of whole videos within each sub-task or benchmark. "
+        "Δ dense: paired difference to dense on the same questions."
+    ),
+    (
+        "p sign flip: two-sided permutation test of that difference by video; p (Holm): corrected over all rows of this "
+        "table; p McNemar: exact, over all 0/1 answers, videos not clustered, empty for rows of several seeds. Smallest "
+        "detectable: true difference in points found with 80% power at two-sided 5%."
+    ),
+    "Seeds are averaged per question before anything is resampled: intervals speak of videos, not of seeds.",
+    (
+        "Ratios are kept shares, means over the samples of each benchmark, then over benchmarks. VR: visual tokens fed to the "
+        "LLM against dense. MR: visual KV entries read at decode, mean over layers, against those fed. Budget: VR × MR per "
+        "sample. MR after layer: MR over the layers behind the pruning layer only. KV held: what the cache still stores."
+    ),
+    (
+        "TFLOPs: prefill of the LLM by 4nd^2 + 2n^2d + 2ndm with each layer's own n; exact: 2 per multiply-add with grouped "
+        "attention, three FFN matrices and a causal mask. Both without the vision tower."
+    ),
+    (
+        "TTFT: vision tower through first token, without video decoding and host preprocessing; median and quartiles over all "
+        "samples. TPOT and prune: medians. Memory: largest peak of a sample, weights included, GB of 1e9 bytes."
+    ),
+    (
+        "Vision bound: dense TTFT / dense vision time, the speed-up of a method that makes all but the vision tower free. A "
+        "control that encodes fewer frames may exceed it."
+    ),
+)
+PAPER_DIFFERS = (
+    (
+        "Against the paper (results/paper/, checked in the audit): its FastV MR is the share after the pruning layer (compare "
+        "MR after layer); its DyCoke VR is 1 - K, not what the official code keeps; no single formula fits its TFLOPs column; "
+        "its memory saving is far larger than the dense KV cache; it names neither harness version nor judge. Do not tune "
+        "towards these cells."
+    ),
+)
+
+
+def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
+    """What makes the numbers of this table incomplete or not comparable, one sentence each; empty when nothing does."""
+    found = [
+        f"INCOMPLETE RUN {run.folder.name} of {_name(run)}: its status is {run.info['status']}."
+        for run in runs
+        if run.info["status"] != "complete"
+    ]
+    for _, line in table.iterrows():
+        row = f"{line['model']}, {line['method']}"
+        if line["n_errors"]:
+            reasons = [run.samples.loc[run.samples["row"] == line["row"], "error"].dropna() for run in runs]
+            example = next((reason.iloc[0] for reason in reasons if len(reason)), "no reason stored")
+            found.append(
+                f"INCOMPLETE {row}: {line['n_errors']} samples failed and count as wrong, so its accuracies are lower "
+                f"bounds; first reason: {' '.join(str(example).split())}"
+            )
+        if line["n_missing"]:
+            found.append(f"INCOMPLETE {row}: {line['n_missing']} answers that other rows have were not run.")
+    for model in dict.fromkeys(_name(run) for run in runs):
+        infos = [run.info for run in runs if _name(run) == model]
+        for what in ("versions", "hardware"):
+            for part in sorted({part for info in infos for part in info[what]}):
+                values = sorted({str(info[what].get(part)) for info in infos})
+                if len(values) > 1:
+                    found.append(f"MIXED {what} of {model}: {part} is {' and '.join(values)} in different runs.")
+    return found
+
+
+def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
+    """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each."""
+    found = [*DEFINITIONS]
+    for model, lines in table.groupby("model", sort=False):
+        of_model = [run for run in runs if _name(run) == model]
+        for what in ("versions", "hardware"):
+            stated = dict.fromkeys(_listed(run.info[what]) for run in of_model)
+            found.append(f"{model}, {what}: {' / '.join(stated)}.")
+        seeds = [f"{line['method']} {line['seeds']}" for _, line in lines.iterrows() if line["seeds"] > 1]
+        if seeds:
+            found.append(f"{model}, seeds: {', '.join(seeds)}; all other rows 1.")
+        for column in ACCURACIES:
+            empty = lines.loc[lines[column].isna(), "method"]
+            if len(empty):
+                what = "measured for no row" if len(empty) == len(lines) else f"not measured for {', '.join(empty)}"
+                found.append(f"{model}: {benchmarks.get(column, column)} was {what}; Avg. is over the others.")
+        stored = {name for run in of_model for name in run.samples["benchmark"].unique()}
+        if others := sorted(stored - set(benchmarks.values())):
+            found.append(f"{model}: also in the runs, not in this table: {', '.join(others)}.")
+        found += _about_paper(str(model), paper)
+    return list(dict.fromkeys(found))
+
+
+def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
+    lines = paper[paper["model"] == model]
+    if lines.empty:
+        return [
+            (
+                f"{model} is none of the paper's models. Its numbers are far from theirs and say only how the methods differ "
+                "on this model and these questions, so no row of the paper stands beside them."
+            )
+        ]
+    found = [*PAPER_DIFFERS]
+    own = lines[list(ACCURACIES)].mean(axis=1)
+    for _, line in lines[(own - lines["avg_acc"]).abs() > 0.101].iterrows():
+        found.append(
+            f"{model}, {line['method']}: the paper prints Avg. {line['avg_acc']}, the mean of its own four cells is "
+            f"{own[line.name]:.2f}; the gap is against the printed number."
+        )
+    return found
+
+
+def _name(run: Run) -> str:
+    return run.info["model"]["paper_name"] or run.info["model"]["display"]
+
+
+def _listed(values: Mapping) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -1,0 +1,98 @@
+"""The choice of VTW's layer from unlabelled prompts: the first at which losing the video hardly changes the next token.
+
+Shape suffixes: S samples, C candidate layers, B batch, N prompt rows, M text rows, D width, X vocabulary.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sharpv.runtime.adapter import Adapter
+from sharpv.runtime.attach import layer_hooks
+from sharpv.runtime.prompt import find_span
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """layer: the layer chosen, for `VTW(layer=..., scale_layers=False)`. divergence_SC: of each sample and candidate,
+    nats, float32; candidate c is layer first + c."""
+
+    layer: int
+    first: int
+    divergence_SC: torch.Tensor
+
+
+def calibrate_vtw(
+    adapter: Adapter, prompts: Iterable[dict[str, Any]], bound: float = 3e-3, first: int = 5, separator: str = "withdraw"
+) -> Calibration:
+    """Choose the layer on some prompts, each the keyword arguments of a model call with `input_ids` and pixels.
+
+    bound: eta; the mean divergence that is still allowed. first: the earliest layer considered. One full pass a prompt,
+    then only text rows are run again, all candidates together. ValueError where no layer is under the bound.
+
+    Against the authors' calibration (lzhxmu/VTW): the same candidates, direction and rule, but the prompt's real video rows
+    instead of fixed ones, probabilities in float32, and text-only tails instead of a whole prefill for each candidate.
+    """
+    divergence_SC = torch.stack([withdrawal_divergence(adapter, inputs, first, separator) for inputs in prompts])
+    return Calibration(choose_layer(divergence_SC, bound, first), first, divergence_SC)
+
+
+def choose_layer(divergence_SC: torch.Tensor, bound: float, first: int = 5) -> int:
+    """The first layer whose mean divergence is at most `bound`, even if a later one exceeds it again."""
+    mean_C = divergence_SC.mean(0).tolist()
+    under = [first + c for c, mean in enumerate(mean_C) if mean <= bound]
+    if not under:
+        raise ValueError(f"no layer from {first} on is under {bound}: the smallest mean divergence is {min(mean_C):.2e}; raise the bound")
+    return under[0]
+
+
+def divergence(withdrawn_CX: torch.Tensor, full_X: torch.Tensor) -> torch.Tensor:
+    """KL(withdrawn || full) of the next-token distributions, nats, float32 (C,), low = the video is no longer needed."""
+    withdrawn_CX, full_X = withdrawn_CX.float().log_softmax(-1), full_X.float().log_softmax(-1)
+    return (withdrawn_CX.exp() * (withdrawn_CX - full_X)).sum(-1)
+
+
+@torch.no_grad()
+def withdrawal_divergence(
+    adapter: Adapter, inputs: dict[str, Any], first: int = 5, separator: str = "withdraw"
+) -> torch.Tensor:
+    """Divergence of one prompt's next token for a withdrawal at each layer from `first` on, float32 (C,)."""
+    language = adapter.language_model
+    if not 1 <= first < len(language.layers):
+        raise ValueError(f"first={first} must be a layer from 1 to {len(language.layers) - 1}")
+    span = find_span(adapter, inputs["input_ids"])
+    stop = span.stop if separator == "withdraw" else span.start + span.geometry.tokens
+    row_N = torch.arange(span.length, device=inputs["input_ids"].device)
+    recorder = TextRecorder(first, torch.cat([row_N[: span.start], row_N[stop:]]))
+    with layer_hooks(adapter) as hooks:
+        hooks.session = recorder
+        full_X = adapter.model(**inputs, use_cache=False).logits[0, -1]
+    tails_CMD = recorder.entering_MD[0][None][:0]
+    for layer, text_MD in zip(language.layers[first:], recorder.entering_MD, strict=True):
+        tails_CMD = torch.cat([tails_CMD, text_MD[None]])
+        tails_CMD = layer(tails_CMD, position_embeddings=recorder.rotary, attention_mask=None)
+    withdrawn_CX = adapter.model.get_output_embeddings()(language.norm(tails_CMD[:, -1]))
+    return divergence(withdrawn_CX, full_X)
+
+
+class TextRecorder:
+    """Stands in for a session: keeps the text rows entering each layer from `first` on, and changes nothing."""
+
+    def __init__(self, first: int, text_M: torch.Tensor):
+        self.first, self.text_M = first, text_M
+        self.entering_MD: list[torch.Tensor] = []
+        self.rotary: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def enter(self, index: int, hidden_BND: torch.Tensor, call: dict[str, Any]) -> torch.Tensor:
+        if index >= self.first:
+            self.entering_MD.append(hidden_BND[0, self.text_M])
+            self.rotary = tuple(part[:, self.text_M] for part in call["position_embeddings"])
+        return hidden_BND
+
+    def attended(self, index: int, residual_BND: torch.Tensor) -> None:
+        """Nothing happens between attention and MLP."""
+
+    def leave(self, index: int, hidden_BND: torch.Tensor) -> torch.Tensor:
+        return hidden_BND

@@ -1,0 +1,117 @@
+"""Write the four tiny benchmarks: real MP4 files and questions in the columns of the real data sets.
+
+Seeds of test videos lie below those of training videos, so that no test scene was ever trained on.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sharpv.tiny.questions import FAMILIES, LETTERS, Question, with_options
+from sharpv.tiny.scenes import Scene, render, sample_scene
+from sharpv.tiny.video import write_mp4
+
+MVBENCH_SUBTASKS = (
+    "moving_colour",
+    "moving_direction",
+    "brief_colour",
+    "event_order",
+    "appearance_time",
+    "object_shape",
+    "object_place",
+    "colour_change",
+    "dot_count",
+    "background_change",
+)
+MVBENCH_PER_SUBTASK = 20
+VIDEOMME_DURATIONS = {"short": 1, "medium": 4, "long": 12}
+VIDEOMME_VIDEOS, VIDEOMME_PER_VIDEO = 24, 3
+NEXTQA_FAMILIES = ("moving_colour", "brief_colour", "event_order", "colour_change")
+NEXTQA_VIDEOS = 90
+ACTNETQA_VIDEOS, ACTNETQA_PER_VIDEO = 42, 5
+VERSION = 1
+
+
+def write_benchmarks(folder: Path) -> Path:
+    """Write all four below `folder` unless they are there; the same version always gives the same questions."""
+    marker = folder / f"complete_v{VERSION}"
+    if marker.exists():
+        return folder
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    for name, rows in (
+        *((f"tiny_mvbench_{subtask}", _mvbench(subtask, 1000 * i)) for i, subtask in enumerate(MVBENCH_SUBTASKS)),
+        ("tiny_videomme", _videomme(100_000)),
+        ("tiny_nextqa", _nextqa(200_000)),
+        ("tiny_actnetqa", _actnetqa(300_000)),
+    ):
+        docs = []
+        for video, scene, repeat, doc in tqdm(list(rows), f"write {name}", leave=False):
+            path = folder / "videos" / video
+            if not path.exists():
+                partial = path.with_name(f"partial_{video}")
+                write_mp4(partial, render(scene), repeat)
+                partial.rename(path)
+            docs.append(json.dumps(doc))
+        (folder / f"{name}.jsonl").write_text("\n".join(docs) + "\n")
+    marker.touch()
+    return folder
+
+
+def _asked(scene: Scene, families: tuple[str, ...], rng: np.random.Generator, count: int) -> list[Question]:
+    """Up to `count` different questions about a scene."""
+    questions = [FAMILIES[family](scene, rng) for family in rng.permutation(list(families))]
+    return [question for question in questions if question is not None][:count]
+
+
+def _mvbench(subtask: str, first_seed: int):
+    seed, written = first_seed, 0
+    while written < MVBENCH_PER_SUBTASK:
+        scene, rng = sample_scene(seed), np.random.default_rng((seed, 7))
+        question = FAMILIES[subtask](scene, rng)
+        if question is not None:
+            question = with_options(question, scene, 4, rng)
+            video = f"mvbench_{subtask}_{seed}.mp4"
+            doc = {"video": video, "question": question.text, "candidates": question.options, "answer": question.answer}
+            yield video, scene, 2, doc
+            written += 1
+        seed += 1
+
+
+def _videomme(first_seed: int):
+    families = tuple(family for family in FAMILIES if family not in ("existence", "moving_thing", "brief_thing", "motion_sentence"))
+    for d, (duration, repeat) in enumerate(VIDEOMME_DURATIONS.items()):
+        for v in range(VIDEOMME_VIDEOS):
+            seed = first_seed + 1000 * d + v
+            scene, rng = sample_scene(seed), np.random.default_rng((seed, 7))
+            for n, question in enumerate(_asked(scene, families, rng, VIDEOMME_PER_VIDEO)):
+                question = with_options(question, scene, 4, rng)
+                lettered = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
+                yield f"{seed}.mp4", scene, repeat, {
+                    "video_id": str(v), "duration": duration, "videoID": str(seed), "question_id": f"{seed}-{n}",
+                    "task_type": question.family, "question": question.text, "options": lettered, "answer": question.letter,
+                }
+
+
+def _nextqa(first_seed: int):
+    for seed in range(first_seed, first_seed + NEXTQA_VIDEOS):
+        scene, rng = sample_scene(seed), np.random.default_rng((seed, 7))
+        for n, question in enumerate(_asked(scene, NEXTQA_FAMILIES, rng, len(NEXTQA_FAMILIES))):
+            question = with_options(question, scene, 5, rng)
+            choices = {f"a{i}": option for i, option in enumerate(question.options)}
+            answer = question.options.index(question.answer)
+            yield f"{seed}.mp4", scene, 3, {
+                "video": str(seed), "question": question.text, "answer": answer, "qid": str(n), "type": question.family, **choices,
+            }
+
+
+def _actnetqa(first_seed: int):
+    families = tuple(FAMILIES)
+    for seed in range(first_seed, first_seed + ACTNETQA_VIDEOS):
+        scene, rng = sample_scene(seed), np.random.default_rng((seed, 7))
+        for n, question in enumerate(_asked(scene, families, rng, ACTNETQA_PER_VIDEO)):
+            yield f"v_{seed}.mp4", scene, 6, {
+                "video_name": str(seed), "question_id": f"{seed}_{n}", "question": question.text, "answer": question.answer,
+                "type": question.family,
+            }

@@ -1,0 +1,223 @@
+"""What EVS, V-CAST, VisionZip, LLaVA-Scissor and FastVID promise, on made-up videos.
+
+Shape suffixes: T frames, P tokens per frame, D width, R raw patches, X tower width.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sharpv.pruners.evs import EVS
+from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.scissor import Scissor
+from sharpv.pruners.vcast import VCast
+from sharpv.pruners.visionzip import VisionZip
+from sharpv.tokens import Tower, VideoTokens
+
+GRID, WIDTH, RAW = (5, 6), 16, 9
+TOKENS = GRID[0] * GRID[1]
+METHODS = [EVS(), VCast(), VCast(official=True), VisionZip(), Scissor(tau=0.6), Scissor(0.6, 0.4, True), FastVID()]
+SORTED = [EVS(), VCast(), VCast(official=True), FastVID(), FastVID(keep_ratio=0.3, context_share=0.9)]
+WHOLE = [EVS(1), VCast(1), VCast(1, official=True), VisionZip(1), FastVID(1), Scissor(tau=1)]
+
+
+class Probe(nn.Module):
+    """A pooling head in small: mean state and attention by the first channel."""
+
+    def forward(self, states_TRX):
+        return states_TRX.mean(1), states_TRX[..., 0].softmax(-1)
+
+
+def pool(rows_TRX):
+    maps_TXhw = rows_TRX.transpose(1, 2).unflatten(2, (RAW, RAW))
+    return functional.interpolate(maps_TXhw, size=GRID, mode="bilinear").flatten(2).transpose(1, 2)
+
+
+def tower_of(frames, has_cls=False, head=True):
+    generator = torch.Generator().manual_seed(frames)
+    queries, keys = torch.randn(2, frames, 3, RAW**2 + has_cls, 8, generator=generator)
+    states_TRX = torch.randn(frames, RAW**2, 12, generator=generator)
+    return Tower({-1: queries}, {-1: keys}, has_cls, states_TRX, Probe() if head else None, pool)
+
+
+def video_of(features_TPD, **tower):
+    return VideoTokens(features_TPD, GRID, seed=7, tower=tower_of(len(features_TPD), **tower))
+
+
+def drifting(frames=6):
+    """Scenes of three frames whose tokens change a little within a scene."""
+    generator = torch.Generator().manual_seed(3)
+    scene_TPD = torch.randn(-(-frames // 3), TOKENS, WIDTH, generator=generator).repeat_interleave(3, 0)[:frames]
+    return scene_TPD + 0.3 * torch.randn(frames, TOKENS, WIDTH, generator=generator)
+
+
+def per_frame(selection, frames):
+    return torch.bincount(selection.origin_K // TOKENS, minlength=frames)
+
+
+@pytest.mark.parametrize("keep_ratio", [0.05, 0.2, 0.5, 0.93])
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_declared_budget(keep_ratio, frames):
+    video = video_of(drifting(frames))
+    total = frames * TOKENS
+    assert len(EVS(keep_ratio).select(video)) == max(TOKENS, int(total * keep_ratio))
+    for official in (False, True):
+        counts_T = per_frame(VCast(keep_ratio, official=official).select(video), frames)
+        assert counts_T.sum() == max(frames, round(total * keep_ratio))
+        assert 1 <= counts_T.min() <= counts_T.max() <= TOKENS
+    assert per_frame(VisionZip(keep_ratio).select(video), frames).tolist() == [round(TOKENS * keep_ratio)] * frames
+    kept = len(FastVID(keep_ratio).select(video))
+    assert frames <= kept <= frames * int(TOKENS * keep_ratio)
+
+
+@pytest.mark.parametrize("method", SORTED, ids=repr)
+def test_sorted_unique_in_range(method):
+    origin_K = method.select(video_of(drifting())).origin_K
+    assert origin_K.diff().min() > 0
+    assert origin_K.min() >= 0
+    assert origin_K.max() < 6 * TOKENS
+
+
+@pytest.mark.parametrize("has_cls", [False, True])
+def test_visionzip_order_and_assignment(has_cls):
+    selection = VisionZip(0.3).select(video_of(drifting(), has_cls=has_cls))
+    origin_TK, assign_TP = selection.origin_K.view(6, -1), selection.assign_N.view(6, TOKENS)
+    dominant = int(origin_TK.shape[1] * 54 / 64)
+    assert len(set(selection.origin_K.tolist())) == len(selection)
+    assert origin_TK[:, :dominant].diff().min() > 0
+    assert origin_TK[:, dominant:].numel() == 6 * (origin_TK.shape[1] - dominant)
+    assert (assign_TP // origin_TK.shape[1] == torch.arange(6)[:, None]).all()
+    assert (selection.assign_N[selection.origin_K] == torch.arange(len(selection))).all()
+
+
+def test_visionzip_attention_equals_the_full_softmax(monkeypatch):
+    monkeypatch.setattr("sharpv.pruners.visionzip.SCORES_AT_ONCE", 3 * RAW**2 * 10)
+    for has_cls in (False, True):
+        tower = tower_of(2, has_cls)
+        query, key = tower.queries[-1], tower.keys[-1]
+        full_TAQR = (query @ key.transpose(2, 3) * key.shape[-1] ** -0.5).softmax(-1)
+        full_TR = full_TAQR[:, :, 0, 1:].mean(1) if has_cls else full_TAQR.mean((1, 2))
+        attention_TP, _ = VisionZip()._pooled(tower)
+        torch.testing.assert_close(attention_TP, pool(full_TR[:, :, None]).squeeze(-1))
+
+
+def test_merged_rows_account_for_their_tokens():
+    video = video_of(drifting())
+    fastvid = FastVID(keep_ratio=0.3).select(video)
+    assert (fastvid.assign_N[fastvid.origin_K] == torch.arange(len(fastvid))).all()
+    assert fastvid.assign_N.min() >= 0
+    scissor = Scissor(tau=0.6).select(video)
+    assert 1 < len(scissor) < video.total
+    assert (scissor.origin_K == -1).all()
+    assert sum(scissor.per_frame(video)) == pytest.approx(len(scissor.assign_N.unique()))
+
+
+@pytest.mark.parametrize("method", WHOLE, ids=repr)
+def test_keep_everything(method):
+    video = video_of(drifting())
+    selection = method.select(video)
+    assert method.may_keep_all
+    assert selection.origin_K.tolist() == list(range(video.total))
+    assert torch.equal(selection.rows(video.features_ND), video.features_ND)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_deterministic(method):
+    first, second = (method.select(video_of(drifting())) for _ in range(2))
+    assert torch.equal(first.origin_K, second.origin_K)
+    rows = drifting().flatten(0, 1)
+    assert torch.equal(first.rows(rows), second.rows(rows))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_odd_videos(method, dtype):
+    still_TPD = drifting(1).expand(5, -1, -1)
+    gap_TPD = drifting(5)
+    gap_TPD[2] = 0
+    for features_TPD in (drifting(1), still_TPD, torch.ones(5, TOKENS, WIDTH), gap_TPD, torch.zeros(5, TOKENS, WIDTH)):
+        video = video_of(features_TPD.to(dtype))
+        selection = method.select(video)
+        assert 0 < len(selection) <= video.total
+        assert selection.rows(video.features_ND).dtype == dtype
+        if not (isinstance(method, Scissor) and method.official):
+            assert torch.isfinite(selection.rows(video.features_ND)).all()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_not_finite(method):
+    features_TPD = drifting()
+    features_TPD[4, 3, 2] = torch.nan
+    with pytest.raises(ValueError, match="frame 4"):
+        method.select(video_of(features_TPD))
+
+
+@pytest.mark.parametrize("method", [EVS(), VCast(), VisionZip(), FastVID()], ids=repr)
+@pytest.mark.parametrize("keep_ratio", [0, -0.1, 1.1])
+def test_keep_ratio_out_of_range(method, keep_ratio):
+    with pytest.raises(ValueError, match=f"keep_ratio={keep_ratio}"):
+        replace(method, keep_ratio=keep_ratio)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        (VCast(), {"min_k": 0}, "min_k=0"),
+        (VCast(), {"temperature": 0}, "temperature=0"),
+        (VisionZip(), {"dominant_share": 1}, "dominant_share=1"),
+        (Scissor(), {"tau": 1.5}, "tau=1.5"),
+        (Scissor(), {"epsilon": 0}, "epsilon=0"),
+        (FastVID(), {"beta": 2}, "beta=2"),
+        (FastVID(), {"anchor_stride": 0}, "anchor_stride=0"),
+    ],
+)
+def test_settings_that_are_refused(method, change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(method, **change)
+
+
+def test_videos_that_are_refused():
+    video = video_of(drifting())
+    with pytest.raises(ValueError, match="31 exceeds the 30 tokens"):
+        VCast(min_k=31).select(video)
+    for method in (VisionZip(), FastVID()):
+        with pytest.raises(ValueError, match="keeps none of 30 tokens"):
+            replace(method, keep_ratio=0.01).select(video)
+        with pytest.raises(ValueError, match="tower"):
+            method.select(replace(video, tower=None))
+    with pytest.raises(ValueError, match="pooling head"):
+        FastVID().select(video_of(drifting(), head=False))
+    with pytest.raises(ValueError, match="returned one tensor"):
+        FastVID().select(replace(video, tower=replace(video.tower, head=nn.Identity())))
+
+
+def test_vcast_leftovers_go_round_unless_official():
+    video = video_of(drifting(12))
+    fair_T, official_T = (per_frame(VCast(0.3, official=flag).select(video), 12) for flag in (False, True))
+    gained_T = (official_T - fair_T).sort().values
+    assert gained_T[:-1].max() <= 0
+    assert gained_T[-1] > 1
+
+
+def test_fastvid_without_context_keeps_the_salient_rows_unchanged():
+    video = video_of(drifting())
+    selection = FastVID(keep_ratio=0.3, context_share=0).select(video)
+    assert len(selection) == 6 * 9
+    assert torch.equal(selection.features_KD, video.features_ND[selection.origin_K])
+    assert (selection.assign_N == -1).sum() == 6 * (TOKENS - 9)
+    assert len(FastVID(keep_ratio=0.3, context_share=1).select(video)) <= 6 * 9
+
+
+def test_scissor_blocks_and_chains(monkeypatch):
+    video = video_of(drifting())
+    whole = Scissor(tau=0.6).select(video)
+    monkeypatch.setattr("sharpv.pruners.scissor.COSINES_AT_ONCE", 200)
+    blocks = Scissor(tau=0.6).select(video)
+    assert torch.equal(whole.assign_N, blocks.assign_N)
+    torch.testing.assert_close(whole.features_KD, blocks.features_KD)
+    angle_P = torch.arange(TOKENS) * 0.1
+    chain_TPD = torch.stack([angle_P.cos(), angle_P.sin()], -1)[None]
+    assert len(Scissor(tau=0.99).select(video_of(chain_TPD))) == 1
