@@ -109,7 +109,11 @@ def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> No
             group["lr"] = rate(step, options.steps, options.learning_rate, 50)
         patches = projected_patches(model, pixels)
         side = SIDE // build.PATCH
-        pooled = torch.nn.functional.avg_pool2d(patches.transpose(1, 2).unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)
+        pooled = (
+            torch.nn.functional.avg_pool2d(patches.transpose(1, 2).unflatten(2, (side, side)), 2)
+            .flatten(2)
+            .transpose(1, 2)
+        )
         loss, rights = 0.0, []
         for features, patch in ((patches, build.PATCH), (pooled, 2 * build.PATCH)):
             scenes = [sample_scene(config.first_seed + int(v)) for v in chosen]
@@ -122,7 +126,9 @@ def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> No
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         if step % 20 == 0:
-            point.log(step=step, loss=loss.item(), right_patch=rights[0], right_pooled=rights[1], seconds=time.time() - began)
+            point.log(
+                step=step, loss=loss.item(), right_patch=rights[0], right_pooled=rights[1], seconds=time.time() - began
+            )
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             point.save(step + 1, trained=trained, optimizer=optimizer)
 
@@ -166,7 +172,13 @@ def lookup_stage(config: DictConfig, work: Path, model, tokenizer) -> None:
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         if step % 20 == 0:
-            point.log(step=step, loss=loss.item(), right=seen["right"].mean().item(), option=seen["option"], seconds=time.time() - began)
+            point.log(
+                step=step,
+                loss=loss.item(),
+                right=seen["right"].mean().item(),
+                option=seen["option"],
+                seconds=time.time() - began,
+            )
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             point.save(step + 1, model=model, optimizer=optimizer)
 
@@ -187,7 +199,9 @@ class Dialogues(torch.utils.data.Dataset):
         letters = options.letters if step >= options.letters_from * options.steps else 0.0
         chosen = np.sort(rng.choice(self.config.videos, options.batch_videos, replace=False))
         packed = [self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, letters) for v in chosen]
-        return LanguageBatch(packed, torch.from_numpy(self.features[chosen]), self.packer, self.packer.tokenizer.pad_token_id)
+        return LanguageBatch(
+            packed, torch.from_numpy(self.features[chosen]), self.packer, self.packer.tokenizer.pad_token_id
+        )
 
 
 def language_stage(config: DictConfig, work: Path, model, tokenizer, features: np.ndarray) -> None:
@@ -198,7 +212,8 @@ def language_stage(config: DictConfig, work: Path, model, tokenizer, features: n
     others = [p for p in trained.parameters() if p.ndim < 2] + [newline]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=options.learning_rate, betas=(0.9, 0.98),
+        lr=options.learning_rate,
+        betas=(0.9, 0.98),
     )
     point = ResumePoint(work, "language")
     start = point.load(model=model, optimizer=optimizer)
@@ -218,11 +233,27 @@ def language_stage(config: DictConfig, work: Path, model, tokenizer, features: n
         optimizer.step()
         is_letter = torch.isin(seen["labels"], letters)
         words = ~is_letter
-        window.append([loss.item(), seen["hint"], seen["option"], seen["right"][is_letter].mean().item(), seen["right"][words].mean().item()])
+        window.append(
+            [
+                loss.item(),
+                seen["hint"],
+                seen["option"],
+                seen["right"][is_letter].mean().item(),
+                seen["right"][words].mean().item(),
+            ]
+        )
         if (step + 1) % options.log_every == 0:
             loss_mean, hint, option, letter, word = np.nanmean(window, axis=0)
             window.clear()
-            point.log(step=step + 1, loss=loss_mean, hint=hint, option=option, letter=letter, word=word, seconds=time.time() - began)
+            point.log(
+                step=step + 1,
+                loss=loss_mean,
+                hint=hint,
+                option=option,
+                letter=letter,
+                word=word,
+                seconds=time.time() - began,
+            )
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             point.save(step + 1, model=model, optimizer=optimizer)
             export(model, tokenizer)

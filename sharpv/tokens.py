@@ -45,7 +45,9 @@ class VideoTokens:
 
     def __post_init__(self) -> None:
         if self.features_TPD.ndim != 3:
-            raise ValueError(f"features_TPD must be (frames, tokens, width), got shape {tuple(self.features_TPD.shape)}")
+            raise ValueError(
+                f"features_TPD must be (frames, tokens, width), got shape {tuple(self.features_TPD.shape)}"
+            )
         if self.grid[0] * self.grid[1] != self.tokens_per_frame:
             raise ValueError(f"grid {self.grid} does not hold the {self.tokens_per_frame} tokens of a frame")
 
@@ -128,7 +130,9 @@ class Selection:
         if bool(real_K.all()):
             return share_T.tolist()
         if self.assign_N is None:
-            raise ValueError("a selection with synthetic rows must carry assign_N, else retention per frame is undefined")
+            raise ValueError(
+                "a selection with synthetic rows must carry assign_N, else retention per frame is undefined"
+            )
         frame_N = torch.arange(video.total) // video.tokens_per_frame
         assign_N = self.assign_N.cpu()
         merged_N = (assign_N >= 0) & ~real_K[assign_N.clamp(min=0)]

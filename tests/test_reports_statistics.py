@@ -87,7 +87,8 @@ def test_paired_interval_is_the_bootstrap_of_the_difference_and_positive_when_ou
 def test_a_group_of_one_video_has_a_mean_but_no_interval():
     interval = bootstrap_interval(np.array([1.0, 0, 1]), np.array(["x", "x", "x"]))
     assert interval.estimate == pytest.approx(2 / 3)
-    assert np.isnan(interval.low) and np.isnan(interval.high)
+    assert np.isnan(interval.low)
+    assert np.isnan(interval.high)
     assert np.isnan(clustered_standard_error(np.array([1.0, 0, 1]), np.array(["x", "x", "x"])))
 
 

@@ -124,7 +124,8 @@ def test_the_csv_has_the_papers_columns_first_and_rows_in_the_papers_order(writt
     assert [line["method"] for line in lines] == methods
     assert {line["model"] for line in lines} == {"Tiny LLaVA-OV"}
     assert float(lines[0]["mvbench_acc"]) == pytest.approx(85)
-    assert lines[0]["diff_to_dense"] == "" and lines[0]["vr_requested"] == ""
+    assert lines[0]["diff_to_dense"] == ""
+    assert lines[0]["vr_requested"] == ""
 
 
 def test_accuracies_are_means_over_sub_tasks_questions_and_benchmarks(written):
@@ -178,9 +179,12 @@ def test_markdown_shows_intervals_groups_and_notes_but_no_paper_row_for_the_tiny
     assert (
         text.index("*Budget-matched*") < text.index("| DivPrune") < text.index("*Controls*") < text.index("| V-Random")
     )
-    assert "(paper)" not in text and "gap to paper" not in text
-    assert "INCOMPLETE" not in text and "MIXED" not in text
-    assert "versions: lmms_eval 0.7.3." in text and "hardware: device cpu, cores 2." in text
+    assert "(paper)" not in text
+    assert "gap to paper" not in text
+    assert "INCOMPLETE" not in text
+    assert "MIXED" not in text
+    assert "versions: lmms_eval 0.7.3." in text
+    assert "hardware: device cpu, cores 2." in text
     assert "seeds: V-Random (dagger) 3" in text
     assert "none of the paper's models" in text
     assert len({line.count("|") for line in tables(text)[0]}) == 1
@@ -200,10 +204,13 @@ def test_a_model_of_the_paper_gets_its_printed_rows_and_the_gap(tmp_path):
     below = {
         line.split("|")[1].strip(): after for line, after in zip(tables(text)[0], tables(text)[0][1:], strict=False)
     }
-    assert "*46.6*" in below["Dense"] and "*(paper)*" in below["Dense"]
+    assert "*46.6*" in below["Dense"]
+    assert "*(paper)*" in below["Dense"]
     assert "(paper)" not in below["DivPrune (32%)"]
     assert "SharpV (Manual): the paper prints Avg. 50.4, the mean of its own four cells is 49.77" in text
-    assert "(paper)" in (tmp_path / "table3.tex").read_text()
+    latex = (tmp_path / "table3.tex").read_text()
+    assert r"\itshape (paper) & \itshape 100 & \itshape 46.6" in latex
+    assert "$-$15.0" in latex
 
 
 def test_latex_is_balanced_escaped_and_needs_only_booktabs(written):
@@ -218,7 +225,9 @@ def test_latex_is_balanced_escaped_and_needs_only_booktabs(written):
     assert {len(re.findall(r"(?<!\\)&", line)) for line in cells} == {13}
     assert text.count("$") % 2 == 0
     assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
-    assert "includegraphics" not in text and "resizebox" not in text and r"DivPrune (32\%)" in text
+    assert "includegraphics" not in text
+    assert "resizebox" not in text
+    assert r"DivPrune (32\%)" in text
     assert not re.search(r"\\\\\s*\n?\s*\[", text), "a bracket after a line end is read as its option"
 
 
@@ -235,7 +244,7 @@ def test_a_failed_sample_stays_in_the_denominator_and_the_report_says_so_loudly(
     assert table.loc["sharpv_adaptive", "ttft_s"] == pytest.approx(0.3)
     text = (tmp_path / "table3.md").read_text()
     assert text.index("> **INCOMPLETE RUN run") < text.index("## Tiny")
-    assert "SharpV (Adaptive): 1 samples failed and count as wrong" in text
+    assert "SharpV (Adaptive): 1 failed samples count as wrong" in text
     assert "first reason: decoder: moov atom not found" in text
     assert r"\textbf{INCOMPLETE" in (tmp_path / "table3.tex").read_text()
 
@@ -326,6 +335,17 @@ def test_unanswered_questions_are_counted(tmp_path):
     scores.loc[:3, ["answered", "score"]] = [False, 0.0]
     scores.to_json(folder / "scores.jsonl", orient="records", lines=True)
     assert write_table3([folder], tmp_path, PAPER_CSV, TINY).loc[0, "unanswered"] == 4
+
+
+def test_memory_that_was_not_measured_leaves_an_empty_cell_and_may_be_measured_on_some_samples(tmp_path):
+    folder = write_run(tmp_path / "run", [(DENSE, lambda _: True), (SHARPV, lambda _: True)])
+    samples = read_jsonl(folder / "samples.jsonl")
+    for row in samples:
+        row["memory"] = row["memory"] if row["row"] == "dense" and row["doc_id"] == 7 else None
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    table = write_table3([folder], tmp_path, PAPER_CSV, TINY).set_index("row")
+    assert table.loc["dense", "memory_gb"] == pytest.approx(0.060000007)
+    assert np.isnan(table.loc["sharpv_adaptive", "memory_gb"])
 
 
 def test_reports_bring_in_no_torch():

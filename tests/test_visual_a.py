@@ -84,7 +84,7 @@ def test_dycoke_count_in_closed_form(k_dropped, frames):
 
 def test_dycoke_switches():
     video = video_of(drifting(9))
-    assert counts_of(DyCokeMerge().select(video), video) == [30, 15, 15, 15, 30, 15, 30, 15, 0]
+    assert counts_of(DyCokeMerge().select(video), video) == [30, 15, 15, 15, 30, 15, 15, 15, 0]
     assert counts_of(DyCokeMerge(odd_frame="keep").select(video), video)[-1] == TOKENS
     eight = video_of(drifting(8))
     assert counts_of(DyCokeMerge().select(eight), eight)[6] == TOKENS
@@ -124,6 +124,19 @@ def test_prumerge_reads_the_whole_softmax_over_full_width():
         torch.testing.assert_close(PruMerge().scores(tower)[0], pool(row_TR[..., None])[..., 0])
 
 
+@pytest.mark.parametrize("outliers", [0, 1, 10, 20, 49])
+def test_prumerge_plus_samples_evenly_to_an_exact_budget(outliers):
+    side, budget = 14, 107
+    order_P = torch.randperm(side**2, generator=torch.Generator().manual_seed(outliers))
+    kept_K = PruMergePlus(0.55).kept(order_P, (outliers + 0.5) / side**2, budget)
+    assert torch.equal(kept_K[:outliers], order_P[:outliers])
+    assert len(kept_K.unique()) == budget
+    assert kept_K[outliers:].diff().min() > 0
+    rows = torch.bincount(kept_K[outliers:] // side, minlength=side)
+    assert rows.min() > 0
+    assert torch.bincount(kept_K // side).max() - torch.bincount(kept_K // side).min() <= 4
+
+
 def test_prumerge_without_outliers():
     video = video_of(drifting(), has_cls=True)
     strict = {"fence": 1e6}
@@ -156,9 +169,12 @@ def test_prunevid_rows_are_the_means_of_their_tokens():
 def test_prunevid_segments_of_scenes():
     assert run_lengths(refine([4, 4, 1, 4, 4, 4, 2, 2])) == [6, 2]
     assert run_lengths(refine([0, 1, 2, 3])) == [4]
-    features_TPD = torch.randn(3, TOKENS, WIDTH, generator=torch.Generator().manual_seed(1)).repeat_interleave(4, 0)
-    selection = PruneVidMerge().select(video_of(features_TPD))
+    generator = torch.Generator().manual_seed(1)
+    scenes_TPD = torch.randn(3, TOKENS, WIDTH, generator=generator).repeat_interleave(8, 0)
+    features_TPD = scenes_TPD + 0.1 * torch.randn(24, TOKENS, WIDTH, generator=generator)
+    selection = PruneVidMerge(segment_ratio=3 / 24).select(video_of(features_TPD))
     assert len(selection) == 3 * TOKENS // 2
+    assert selection.assign_N.view(3, 8, TOKENS).unique(dim=1).shape[1] == 1
 
 
 def test_divprune_repeats_copies_only_officially():

@@ -13,6 +13,13 @@ from sharpv.paths import REPOSITORY
 CONFIGS = REPOSITORY / "configs"
 
 
+def register_resolvers() -> None:
+    """Make `${tiny_checkpoint:}` known to OmegaConf: the folder of the bundled model."""
+    from sharpv.tiny.build import CHECKPOINT
+
+    OmegaConf.register_new_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
+
+
 def names(group: str) -> list[str]:
     """The configurations that a group holds."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
@@ -54,10 +61,10 @@ def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
     return repetitions(row, list(pruner.seeds))
 
 
-def table_rows(config: DictConfig) -> list[Row]:
+def table_rows(config: DictConfig, model: DictConfig) -> list[Row]:
     """All rows of a run: those of an experiment, else dense and the one pruner asked for."""
     chosen = [load("pruner", name) for name in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
-    found = [row for pruner in chosen for row in rows(pruner, config.model)]
+    found = [row for pruner in chosen for row in rows(pruner, model)]
     unique = {(row.name, row.seed): row for row in found}
     return sorted(unique.values(), key=lambda row: row.kind != "dense")
 

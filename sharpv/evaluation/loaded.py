@@ -46,7 +46,11 @@ class Loaded:
     def prompt_ids(self, text: str, video_rows: int) -> torch.Tensor:
         """Ids of the dense prompt (1, N): the video token repeated once a row."""
         before, behind = self.prompt.format(text=text).split("<video>")
-        ids = [*self.tokenizer(before).input_ids, *[self.adapter.video_token_id] * video_rows, *self.tokenizer(behind).input_ids]
+        ids = [
+            *self.tokenizer(before).input_ids,
+            *[self.adapter.video_token_id] * video_rows,
+            *self.tokenizer(behind).input_ids,
+        ]
         return torch.tensor([ids], device=self.device)
 
     def embed(self, text: str, tokens_TPD: torch.Tensor, separators_SD: torch.Tensor) -> tuple[torch.Tensor, Span, str]:
@@ -91,7 +95,11 @@ class LlavaOnevisionModel:
 
     def load(self) -> Loaded:
         """Load from safetensors only, never executing code from the checkpoint."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else torch.device(self.device)
+        device = (
+            torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            if self.device == "auto"
+            else torch.device(self.device)
+        )
         model = LlavaOnevisionForConditionalGeneration.from_pretrained(
             self.path,
             revision=self.revision,

@@ -1,6 +1,8 @@
 """Scoring: stored answers replayed through lmms-eval's `simple_evaluate`, one model instance a table row."""
 
 import gc
+import io
+from contextlib import redirect_stderr
 from typing import Any
 
 from lmms_eval import evaluator
@@ -32,7 +34,9 @@ class StoredAnswers(lmms):
         row = self.rows[task, doc_id]
         if row["status"] == "error":
             return GenerationResult("", TokenCounts(0, 0))
-        return GenerationResult(row["raw"], TokenCounts(row["prompt_tokens"] + row["visual_kept"], row["output_tokens"]))
+        return GenerationResult(
+            row["raw"], TokenCounts(row["prompt_tokens"] + row["visual_kept"], row["output_tokens"])
+        )
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise ValueError("stored answers hold text, not likelihoods: only generate_until tasks can be scored")
@@ -44,31 +48,43 @@ class StoredAnswers(lmms):
         gc.collect()
 
 
-def score(rows: dict[tuple[str, int], dict[str, Any]], samples: list[Sample], manager: Any, stamp: str) -> list[dict[str, Any]]:
+def score(
+    rows: dict[tuple[str, int], dict[str, Any]], samples: list[Sample], manager: Any, stamp: str
+) -> list[dict[str, Any]]:
     """Score one table row's answers to these samples; a scores row each, in the order of the samples."""
     tasks = sorted({sample.task for sample in samples})
     limit = max(sample.doc_id for sample in samples) + 1
-    results = evaluator.simple_evaluate(
-        model=StoredAnswers(rows),
-        tasks=tasks,
-        task_manager=manager,
-        limit=limit,
-        bootstrap_iters=0,
-        process_docs_parallel=1,
-        log_samples=True,
-        datetime_str=stamp,
-        verbosity="ERROR",
-    )
+    # lmms-eval draws a progress bar a task that no setting turns off; errors still come as exceptions.
+    with redirect_stderr(io.StringIO()):
+        results = evaluator.simple_evaluate(
+            model=StoredAnswers(rows),
+            tasks=tasks,
+            task_manager=manager,
+            limit=limit,
+            bootstrap_iters=0,
+            process_docs_parallel=1,
+            log_samples=True,
+            datetime_str=stamp,
+            verbosity="ERROR",
+        )
     scored = {(task, one["doc_id"]): one for task in tasks for one in results["samples"][task]}
     found = []
     for sample in samples:
         row, result = rows[sample.task, sample.doc_id], scored[sample.task, sample.doc_id]["accuracy"]
         found.append(
             {
-                "row": row["row"], "seed": row["seed"], "benchmark": sample.benchmark, "task": sample.task,
-                "doc_id": sample.doc_id, "video": result["video"], "score": result["score"],
-                "judge_score": result.get("judge_score"), "answered": result["answered"] and row["status"] == "ok",
-                "parsed": result["parsed"], "gold": sample.gold,
+                "key": row["key"],
+                "row": row["row"],
+                "seed": row["seed"],
+                "benchmark": sample.benchmark,
+                "task": sample.task,
+                "doc_id": sample.doc_id,
+                "video": result["video"],
+                "score": result["score"],
+                "judge_score": result.get("judge_score"),
+                "answered": result["answered"] and row["status"] == "ok",
+                "parsed": result["parsed"],
+                "gold": sample.gold,
             }
         )
     return found

@@ -47,7 +47,9 @@ class Row:
 def repetitions(row: Row, seeds: list[int]) -> list[Row]:
     """The row once a seed; a seed reaches the visual stage where that draws numbers of its own."""
     if seeds != [0] and not isinstance(row.visual, Random):
-        raise ValueError(f"row {row.name!r} asks for seeds {seeds}, but its visual stage draws no numbers: use seeds: [0]")
+        raise ValueError(
+            f"row {row.name!r} asks for seeds {seeds}, but its visual stage draws no numbers: use seeds: [0]"
+        )
     if not isinstance(row.visual, Random):
         return [row]
     return [dataclasses.replace(row, seed=seed, visual=dataclasses.replace(row.visual, seed=seed)) for seed in seeds]

@@ -24,7 +24,7 @@ from sharpv.evaluation.store import SCHEMA, RowStore
 from sharpv.metrics.flops import LanguageShape, eq5_prefill, exact_decode, exact_prefill, exact_vision
 from sharpv.metrics.memory import peak_memory, weight_bytes
 from sharpv.metrics.timing import StageClock
-from sharpv.runtime.attach import LayerHooks, layer_hooks
+from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
 from sharpv.runtime.prompt import assemble
 from sharpv.runtime.session import Report
@@ -76,7 +76,15 @@ class Runner:
 
     def key(self, sample: Sample, row: Row) -> str:
         """Everything that can change the answer; a stored row with this key can be used again."""
-        parts = [self.run_key, row.hash, sample.task, sample.doc_id, sample.doc_hash, sample.text, sample.max_new_tokens]
+        parts = [
+            self.run_key,
+            row.hash,
+            sample.task,
+            sample.doc_id,
+            sample.doc_hash,
+            sample.text,
+            sample.max_new_tokens,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def run(self, samples: list[Sample], warm_up: int = 1) -> None:
@@ -107,7 +115,9 @@ class Runner:
 
     @staticmethod
     def _taps(rows: Iterable[Row]) -> set[tuple[int, ...]]:
-        return {tuple(r.visual.tower_layers) for r in rows if r.visual is not None and r.visual.tower_layers is not None}
+        return {
+            tuple(r.visual.tower_layers) for r in rows if r.visual is not None and r.visual.tower_layers is not None
+        }
 
     def _warm_up(self, sample: Sample, rows: list[Row], repeats: int) -> None:
         for _ in range(repeats):
@@ -143,7 +153,9 @@ class Runner:
     def _answer(self, sample: Sample, row: Row, encoded: Encoded, observe_cosine: bool = False) -> Outcome:
         adapter, loaded = self.loaded.adapter, self.loaded
         embeddings_BND, span, prompt = loaded.embed(sample.text, encoded.tokens_TPD, encoded.separators_SD)
-        layers = tuple(row.visual.tower_layers) if row.visual is not None and row.visual.tower_layers is not None else None
+        layers = (
+            tuple(row.visual.tower_layers) if row.visual is not None and row.visual.tower_layers is not None else None
+        )
         vision, frames = encoded.times["vision"], len(encoded.tokens_TPD)
         clock, selection = StageClock(loaded.device), None
         if row.visual is not None:
@@ -167,9 +179,18 @@ class Runner:
 
     def _answer_and_store(self, sample: Sample, row: Row, encoded: Any, measure_memory: bool) -> None:
         identity = {
-            "schema": SCHEMA, "key": self.key(sample, row), "model": self.loaded.name, "row": row.name, "method": row.method,
-            "kind": row.kind, "seed": row.seed, "benchmark": sample.benchmark, "task": sample.task, "doc_id": sample.doc_id,
-            "video": sample.video.name, "gold": sample.gold,
+            "schema": SCHEMA,
+            "key": self.key(sample, row),
+            "model": self.loaded.name,
+            "row": row.name,
+            "method": row.method,
+            "kind": row.kind,
+            "seed": row.seed,
+            "benchmark": sample.benchmark,
+            "task": sample.task,
+            "doc_id": sample.doc_id,
+            "video": sample.video.name,
+            "gold": sample.gold,
         }
         outcome = encoded
         if isinstance(encoded, Encoded):
@@ -203,7 +224,8 @@ class Runner:
         rows = [text_rows + visual for visual in report.visual_rows]
         steps = len(outcome.ids) - 1
         decode = sum(
-            exact_decode(self.shape, [text_rows + step + read for read in reads]) for step, reads in enumerate(report.reads)
+            exact_decode(self.shape, [text_rows + step + read for read in reads])
+            for step, reads in enumerate(report.reads)
         )
         video = VideoTokens(layout.fed_VD.new_zeros(layout.frames, layout.grid[0] * layout.grid[1], 1), layout.grid)
         selection = outcome.selection
@@ -215,24 +237,40 @@ class Runner:
         after = [held / layout.visual for held in report.visual_kv if held < layout.visual] if layout.visual else []
         config = self.loaded.adapter.model.config
         return {
-            "prompt": outcome.prompt, "raw": outcome.text,
-            "visual_dense": layout.dense_visual, "visual_kept": layout.visual, "frames": layout.frames,
-            "grid": list(layout.grid), "kept_bits": base64.b64encode(np.packbits(kept_N)).decode(),
-            "kept_per_frame": per_frame, "vr": report.vr, "vr_requested": row.vr_requested, "mr": report.mr,
-            "mr_after_layer": sum(after) / len(after) if after else None, "kv_held": report.kv_held,
+            "prompt": outcome.prompt,
+            "raw": outcome.text,
+            "visual_dense": layout.dense_visual,
+            "visual_kept": layout.visual,
+            "frames": layout.frames,
+            "grid": list(layout.grid),
+            "kept_bits": base64.b64encode(np.packbits(kept_N)).decode(),
+            "kept_per_frame": per_frame,
+            "vr": report.vr,
+            "vr_requested": row.vr_requested,
+            "mr": report.mr,
+            "mr_after_layer": sum(after) / len(after) if after else None,
+            "kv_held": report.kv_held,
             "token_budget": report.token_budget,
             "layers": {
-                "visual_rows": report.visual_rows, "visual_kv": report.visual_kv, "cosine_visual": cosine_visual,
-                "cosine_system": cosine.get("system", []), "cosine_instruction": cosine.get("instruction", []),
+                "visual_rows": report.visual_rows,
+                "visual_kv": report.visual_kv,
+                "cosine_visual": cosine_visual,
+                "cosine_system": cosine.get("system", []),
+                "cosine_instruction": cosine.get("instruction", []),
             },
-            "prompt_tokens": text_rows, "output_tokens": len(outcome.ids), "frames_encoded": outcome.frames_encoded,
+            "prompt_tokens": text_rows,
+            "output_tokens": len(outcome.ids),
+            "frames_encoded": outcome.frames_encoded,
             "flops": {
-                "eq5_prefill": eq5_prefill(self.shape, rows), "exact_prefill": exact_prefill(self.shape, rows),
+                "eq5_prefill": eq5_prefill(self.shape, rows),
+                "exact_prefill": exact_prefill(self.shape, rows),
                 "exact_vision": exact_vision(config.vision_config, outcome.frames_encoded, self.shape.width),
                 "exact_decode": decode,
             },
-            "times_s": times, "ttft_s": sum(times[stage] for stage in ("vision", "prune", "prefill", "first_token")),
-            "tpot_s": times["decode"] / steps if steps else None, "memory": memory,
+            "times_s": times,
+            "ttft_s": sum(times[stage] for stage in ("vision", "prune", "prefill", "first_token")),
+            "tpot_s": times["decode"] / steps if steps else None,
+            "memory": memory,
         }
 
 

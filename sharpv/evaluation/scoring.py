@@ -114,5 +114,7 @@ def tiny_video(doc: dict[str, Any]) -> list[str]:
     from sharpv.paths import tasks_dir
 
     name = doc.get("video") if str(doc.get("video", "")).endswith(".mp4") else None
-    name = name or (f"v_{doc['video_name']}.mp4" if "video_name" in doc else f"{doc.get('videoID') or doc['video']}.mp4")
+    name = name or (
+        f"v_{doc['video_name']}.mp4" if "video_name" in doc else f"{doc.get('videoID') or doc['video']}.mp4"
+    )
     return [str(tasks_dir() / "tiny" / "data" / "videos" / name)]

@@ -39,7 +39,9 @@ class RowStore:
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{self.path}, line {number} is broken: {error}; remove the line to run its sample again") from error
+                raise ValueError(
+                    f"{self.path}, line {number} is broken: {error}; remove the line to run its sample again"
+                ) from error
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row and sync it to disk; the row's `key` must be new or that of an error row that is run again."""

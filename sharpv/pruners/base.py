@@ -140,5 +140,7 @@ def scaled_layer(layer: int, depth: int, reference: int = 28) -> int:
     """
     scaled = max(1, round(layer * depth / reference))
     if scaled >= depth:
-        raise ValueError(f"layer {layer} of {reference} is layer {scaled} of {depth}: nothing would be pruned; choose a smaller one")
+        raise ValueError(
+            f"layer {layer} of {reference} is layer {scaled} of {depth}: nothing would be pruned; choose a smaller one"
+        )
     return scaled

@@ -22,7 +22,9 @@ class Control(VisualPruner):
 
     def __post_init__(self) -> None:
         if (self.reference is None) == (self.keep_ratio is None):
-            raise ValueError("a control takes either reference=<visual pruner> or keep_ratio=<share kept>, not both or neither")
+            raise ValueError(
+                "a control takes either reference=<visual pruner> or keep_ratio=<share kept>, not both or neither"
+            )
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
         self.may_keep_all = self.keep_ratio == 1 or (self.reference is not None and self.reference.may_keep_all)

@@ -30,14 +30,15 @@ class DyCokeCache(MemoryPruner):
 
     Paper: DyCoke, CVPR 2025 (arXiv 2411.15024). Official: KD-TAO/DyCoke @ dd7463498203479d0ff6f2d29c4e72928c0af244.
 
-    layer: L; layers 0..L-1 read all rows and layer L-1 gives the scores, averaged over heads (a 28-layer model's number;
-    scale_layers=False takes it as it is). keep_ratio: 1 - P; int(keep_ratio * V) scored rows are read. threshold: cosine
-    of two steps' scores from which on they count as alike (0.9, fixed by the authors). on_similar: an alike step reads
-    `full`, as officially, or `reuse`s the rows of the step before. spare_last: officially the last visual row is left
-    out of V and always read. official: carries the last scores of one generation over to the next one's first step.
+    layer: L; layers 0..L-1 read all rows and layer L-1 gives the scores, averaged over heads (a 28-layer model's
+    number; scale_layers=False takes it as it is). keep_ratio: 1 - P; int(keep_ratio * V) scored rows are read.
+    threshold: cosine of two steps' scores from which on they count as alike (0.9, fixed by the authors). on_similar: an
+    alike step reads `full`, as officially, or `reuse`s the rows of the step before. spare_last: officially the last
+    visual row is left out of V and always read. official: carries the last scores of one generation over to the next
+    one's first step.
 
-    The first token never depends on this stage. Memory is not saved, only reads. Promises: sorted, unique.
-    O(H N E) per step and O(H N) memory, one scalar read back; the authors compute such a row in every layer.
+    The first token never depends on this stage. Memory is not saved, only reads. Promises: sorted, unique. O(H N E) per
+    step and O(H N) memory, one scalar read back; the authors compute such a row in every layer.
     Deviations: state is fresh for each generation unless `official`. Equal scores go to the earlier row. The row is
     float32, the authors' is in the model's dtype.
     """
@@ -53,7 +54,9 @@ class DyCokeCache(MemoryPruner):
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio={self.keep_ratio} is the share that a step reads (1 - P); choose it in (0, 1]")
+            raise ValueError(
+                f"keep_ratio={self.keep_ratio} is the share that a step reads (1 - P); choose it in (0, 1]"
+            )
         if self.on_similar not in ("full", "reuse"):
             raise ValueError(f"on_similar={self.on_similar!r} is not one of ('full', 'reuse')")
         if self.layer < 1:

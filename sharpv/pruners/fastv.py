@@ -14,22 +14,22 @@ from sharpv.tokens import Selection
 
 @dataclass
 class FastV(MemoryPruner):
-    """Runs the first layers on the whole prompt and ranks the visual tokens by the attention that the prompt's last token
-    pays them in the last of these layers, averaged over heads. From the next layer on, only the best ranked are computed
-    and cached, at their original positions; all text stays.
+    """Runs the first layers on the whole prompt and ranks the visual tokens by the attention that the prompt's last
+    token pays them in the last of these layers, averaged over heads. From the next layer on, only the best ranked are
+    computed and cached, at their original positions; all text stays.
 
     Paper: FastV, ECCV 2024 (arXiv 2403.06764). Official: pkunlp-icler/FastV @ d1659729b5bf1be225e99ee15783deeea80f63b1,
     of whose five variants this is the cached one that drops rows.
 
-    layer: K; layers 0..K-1 see all rows, layer K-1 gives the scores (a 28-layer model's number; scale_layers=False takes it
-    as it is). keep_ratio: 1 - R; the share that goes on after layer K. rounding: of keep_ratio * V, `even` (half to
-    even, the demo) or `floor` (the lmms-eval port, whose `ratio` is keep_ratio).
+    layer: K; layers 0..K-1 see all rows, layer K-1 gives the scores (a 28-layer model's number; scale_layers=False
+    takes it as it is). keep_ratio: 1 - R; the share that goes on after layer K. rounding: of keep_ratio * V, `even`
+    (half to even, the demo) or `floor` (the lmms-eval port, whose `ratio` is keep_ratio).
 
-    Promises: sorted, unique, declared count. O(H N E) time beside one key projection, O(H N) memory, once; the authors form
-    all H N^2 attentions of layer K-1.
-    Deviations: SharpV's "layer 3, ratio 0.3" is read as K = 3 and a kept share, by inference. Separator rows behind the video
-    (newline) count as text. Equal scores go to the earlier token. Probabilities stay float32; the official cast to
-    bfloat16 makes about a third of 670 scores tie, and a float32 row then keeps 1 or 2 of 201 tokens others.
+    Promises: sorted, unique, declared count. O(H N E) time beside one key projection, O(H N) memory, once; the authors
+    form all H N^2 attentions of layer K-1.
+    Deviations: SharpV's "layer 3, ratio 0.3" is read as K = 3 and a kept share, by inference. Separator rows behind the
+    video (newline) count as text. Equal scores go to the earlier token. Probabilities stay float32; the official cast
+    to bfloat16 makes about a third of 670 scores tie, and a float32 row then keeps 1 or 2 of 201 tokens others.
     """
 
     layer: int = 3
@@ -39,7 +39,9 @@ class FastV(MemoryPruner):
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio={self.keep_ratio} is the share kept after layer K (1 - R); choose it in (0, 1]")
+            raise ValueError(
+                f"keep_ratio={self.keep_ratio} is the share kept after layer K (1 - R); choose it in (0, 1]"
+            )
         if self.rounding not in ("even", "floor"):
             raise ValueError(f"rounding={self.rounding!r} is not one of ('even', 'floor')")
         if self.layer < 1:

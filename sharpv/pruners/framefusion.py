@@ -1,9 +1,11 @@
 """FrameFusion: merge what repeats in time over the first layers, then prune once by attention.
 
-Shape suffixes: H query heads, Q query rows, V visual rows alive, A groups merged into one row each, D width, K kept rows.
+Shape suffixes: H query heads, Q query rows, V visual rows alive, A groups merged into one row each, D width, K kept
+rows.
 """
 
 import math
+import operator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -16,7 +18,8 @@ from sharpv.tokens import Selection
 
 @dataclass
 class FusionState:
-    """sparsities: share merged away at each merge call so far. placed: visual rows alive that have a place in a frame."""
+    """sparsities: share merged away at each merge call so far. placed: visual rows alive that have a place in a
+    frame."""
 
     placed: int
     sparsities: list[float] = field(default_factory=list)
@@ -26,24 +29,26 @@ class FusionState:
 
 @dataclass
 class FrameFusion(MemoryPruner):
-    """Before the first layer, then between attention and MLP of each layer, a visual row that resembles the row of the same
-    place in the frame before is averaged into it, whole chains into their earliest row. Once few rows are alike, the next
-    layer's attention of the prompt's last rows prunes what is still too much, once.
+    """Before the first layer, then between attention and MLP of each layer, a visual row that resembles the row of the
+    same place in the frame before is averaged into it, whole chains into their earliest row. Once few rows are alike,
+    the next layer's attention of the prompt's last rows prunes what is still too much, once.
 
-    Paper: FrameFusion, ICCV 2025 (arXiv 2501.01986). Official: thu-nics/FrameFusion @ fbec1d2e6bd383361c2c87ca13e73f80a8c1a9e9.
+    Paper: FrameFusion, ICCV 2025 (arXiv 2501.01986). Official: thu-nics/FrameFusion @
+    fbec1d2e6bd383361c2c87ca13e73f80a8c1a9e9.
 
-    keep_ratio: cost; the mean over layers of the share of visual rows left. similarity_threshold: similarity_lower_bound;
-    rows at least this alike merge. merge_floor: ratio_lower_bound; merging ends once it takes a smaller share than
-    this. query_rows: last prompt rows whose attention prunes (1; the authors use 4 for Qwen2-VL). official: counts 28
-    layers whatever the model's depth.
+    keep_ratio: cost; the mean over layers of the share of visual rows left. similarity_threshold:
+    similarity_lower_bound; rows at least this alike merge. merge_floor: ratio_lower_bound; merging ends once it takes a
+    smaller share than this. query_rows: last prompt rows whose attention prunes (1; the authors use 4 for Qwen2-VL).
+    official: counts 28 layers whatever the model's depth.
 
-    Merged rows keep the place and position of their earliest row and weigh as one row in a later mean. Each layer caches
-    what is alive at its attention. Promises: sorted, unique; the count depends on the video, the mean over layers does
-    not. O(V D) per call, one count read back; O(H Q N) for the row that prunes; no quadratic term.
-    Deviations: the budget counts the model's own layers unless `official`; a call after as many merges as layers does nothing
-    (officially a division by zero). A zero row resembles nothing (officially NaN, merged first). Equal scores go to the
-    earlier row. Similarities and means are float32; the authors' are in the model's dtype, which moves decisions at the
-    threshold and, in bfloat16, miscounts chains of more than 256 frames.
+    Merged rows keep the place and position of their earliest row and weigh as one row in a later mean. Each layer
+    caches what is alive at its attention. Promises: sorted, unique; the count depends on the video, the mean over
+    layers does not. O(V D) per call, one count read back; O(H Q N) for the row that prunes; no quadratic term.
+    Deviations: the budget counts the model's own layers unless `official`; a call after as many merges as layers does
+    nothing (officially a division by zero). A zero row resembles nothing (NaN and merged first in the authors' code, a
+    case that `official` leaves out). Equal scores go to the earlier row. Similarities and means are float32; the
+    authors' are in the model's dtype, which moves decisions at the threshold and, in bfloat16, miscounts chains of more
+    than 256 frames.
     """
 
     keep_ratio: float = 0.3
@@ -122,8 +127,10 @@ def budget(sparsities: list[float], keep_ratio: float, depth: int) -> float:
 
     Raises ValueError where the layers so far have used up more than that.
     """
-    left = list(accumulate((1 - share for share in sparsities), initial=1.0))
+    left = list(accumulate((1 - share for share in sparsities), operator.mul, initial=1.0))
     remain = depth * keep_ratio - math.fsum(left[1:])
     if remain < 0:
-        raise ValueError(f"keep_ratio={keep_ratio} was used up after {len(sparsities)} merges: choose a larger one or a lower threshold")
+        raise ValueError(
+            f"keep_ratio={keep_ratio} is used up after {len(sparsities)} merges: choose a larger one or merge more"
+        )
     return max(0.0, 1 - remain / ((depth - len(sparsities)) * left[-1]))

@@ -69,7 +69,7 @@ class PruMerge(VisualPruner):
             return keep_all(video)
         score_TP, key_TPC = self.scores(video.tower)
         share = self.keep_ratio or (None if video.tower.has_cls or self.adaptive else SHARE_WITHOUT_CLS)
-        budget = share and max(1, int(share * tokens))
+        budget = None if share is None else max(1, int(share * tokens))
         host_TP = score_TP.cpu()
         if not host_TP.isfinite().all():
             raise ValueError(
@@ -123,7 +123,14 @@ class PruMerge(VisualPruner):
         order_KP = cosine_KP.argsort(dim=-1, descending=True, stable=True)
         return order_KP[:, : min(self.neighbours, len(candidate_P) - 1)]
 
-    def merged(self, features_PD, score_P, key_PC, kept_K: torch.Tensor, dropped_M: torch.Tensor) -> torch.Tensor:
+    def merged(
+        self,
+        features_PD: torch.Tensor,
+        score_P: torch.Tensor,
+        key_PC: torch.Tensor,
+        kept_K: torch.Tensor,
+        dropped_M: torch.Tensor,
+    ) -> torch.Tensor:
         """The frame's output rows (K + 1, D), the remainder last."""
         candidate_P = torch.cat([kept_K, dropped_M])
         near_KJ = self.nearest(key_PC, kept_K, candidate_P)

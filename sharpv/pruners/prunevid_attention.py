@@ -13,8 +13,8 @@ from sharpv.tokens import Selection
 
 @dataclass
 class QuestionState:
-    """group_V: group of each visual row. quota_G: rows that a group keeps. scores_V: high = keep. best_K: rows kept, group
-    by group and best first. kept_K: the same, sorted."""
+    """group_V: group of each visual row. quota_G: rows that a group keeps. scores_V: high = keep. best_K: rows kept,
+    group by group and best first. kept_K: the same, sorted."""
 
     group_V: torch.Tensor
     quota_G: torch.Tensor
@@ -29,18 +29,19 @@ class PruneVidAttention(MemoryPruner):
     causal mask; a row's score is the largest probability over heads and text rows. Each group of stage 1 keeps its own
     share of best rows, in the caches of all layers up to that one as well, and only these are computed further on.
 
-    Paper: PruneVid, ACL 2025 (arXiv 2412.16117). Official: Visual-AI/PruneVid @ b12600c6176c606ee4b6b7d9e26f4aa46d0dfd42.
+    Paper: PruneVid, ACL 2025 (arXiv 2412.16117). Official: Visual-AI/PruneVid @
+    b12600c6176c606ee4b6b7d9e26f4aa46d0dfd42.
 
-    keep_ratio: alpha; a group of n rows keeps int(keep_ratio * n), possibly none. layer: selected_layer, 0-based; layers
-    after it are short (a 28-layer model's number; scale_layers=False takes it as it is). The paper's settings; its
-    configuration files' defaults differ.
+    keep_ratio: alpha; a group of n rows keeps int(keep_ratio * n), possibly none. layer: selected_layer, 0-based;
+    layers after it are short (a 28-layer model's number; scale_layers=False takes it as it is). The paper's settings;
+    its configuration files' defaults differ.
 
     Groups are those of `PruneVidMerge` (`group_K`: per segment its static rows, then each frame's others).
     Promises: sorted, unique. O(H Q N E) time beside one key projection, O(H Q N) memory, once; the authors form H N^2.
     Deviations: behind another visual stage, or none, each frame is a group and rows that belong to no frame are one.
-    With fewer key-value heads than heads, where the official code fails, keys serve their group of heads. Separator rows
-    behind the video (newline) are kept and ask nothing. Equal scores go to the earlier row. Scores stay float32; the
-    official cast to the model's dtype makes near-equal ones tie.
+    With fewer key-value heads than heads, where the official code fails, keys serve their group of heads. Separator
+    rows behind the video (newline) are kept and ask nothing. Equal scores go to the earlier row. Scores stay float32;
+    the official cast to the model's dtype makes near-equal ones tie.
     """
 
     keep_ratio: float = 0.4
@@ -49,7 +50,9 @@ class PruneVidAttention(MemoryPruner):
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio={self.keep_ratio} is the share kept of each group (alpha); choose it in (0, 1]")
+            raise ValueError(
+                f"keep_ratio={self.keep_ratio} is the share kept of each group (alpha); choose it in (0, 1]"
+            )
         if self.layer < 1:
             raise ValueError(f"layer={self.layer} must be at least 1")
         self.may_keep_all = self.keep_ratio == 1
@@ -63,9 +66,12 @@ class PruneVidAttention(MemoryPruner):
 
     def begin(self, layout: Layout) -> QuestionState:
         if layout.stop + layout.separators >= layout.length:
-            raise ValueError("no text comes after the video, so there is no question to look at it; put the video first")
-        groups_V = layout.frame_V if layout.selection is None or layout.selection.group_K is None else layout.selection.group_K
-        _, group_V, size_G = groups_V.to(layout.fed_VD.device).unique(return_inverse=True, return_counts=True)
+            raise ValueError(
+                "no text comes after the video, so there is no question to look at it; put the video first"
+            )
+        labels_V = None if layout.selection is None else layout.selection.group_K
+        labels_V = layout.frame_V if labels_V is None else labels_V
+        _, group_V, size_G = labels_V.to(layout.fed_VD.device).unique(return_inverse=True, return_counts=True)
         return QuestionState(group_V, (size_G.double() * self.keep_ratio).long())
 
     def keep_cache(self, layer: Layer, state: QuestionState) -> dict[int, KeepCache] | None:

@@ -1,6 +1,6 @@
 """SharpV: per-frame adaptive selection before the model, and dropping of degraded layers' visual KV inside it.
 
-Paper: arXiv 2511.08003 (Visual SharpV Eqs. 1-6, Memory SharpV Eq. 7). No code has been published.
+Paper: arXiv 2511.08003 (Visual SharpV Eqs. 1-6, Memory SharpV Eq. 7); written from its text, from no repository.
 
 Shape suffixes: T frames, P tokens per frame, D width, K kept rows, V visual rows as fed.
 """
@@ -57,7 +57,9 @@ class VisualSharpV(VisualPruner):
         if self.first_frame_temporal == "spatial":
             temporal_TP = motion_TP
         importance_TP = temporal_TP + self.spatial_weight * spatial_TP
-        keep_TP = self._adaptive(importance_TP, motion_TP) if self.mode == "adaptive" else importance_TP > self.threshold
+        keep_TP = (
+            self._adaptive(importance_TP, motion_TP) if self.mode == "adaptive" else importance_TP > self.threshold
+        )
         return Selection(keep_TP.flatten().nonzero().flatten())
 
     def dissimilarities(self, features_TPD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,12 +15,13 @@ class VTW(MemoryPruner):
     Paper: VTW, AAAI 2025 (arXiv 2405.05803). Official: lzhxmu/VTW @ a3d8cfc3c3f8c957b02b504f85e140d633c30453.
 
     layer: K, the first layer without visual rows (a 28-layer model's number; scale_layers=False takes it as it is). The
-    default is half the depth, as the authors' 15 or 16 of 32; `sharpv.runtime.calibrate_vtw` chooses it from data. separator:
-    `withdraw` takes rows such as the newline away with the video, as the authors do with what stands among the image
-    tokens; `keep` leaves them.
+    default is half the depth, as the authors' 15 or 16 of 32; `sharpv.runtime.calibrate_vtw` chooses it from data.
+    separator: `withdraw` takes rows such as the newline away with the video, as the authors do with what stands among
+    the image tokens; `keep` leaves them.
 
     No scores; a gather, once. Visual rows are in K of depth layers.
-    Deviations: the visual span is the real one for any prompt; the authors' mode with re-numbered positions is not offered.
+    Deviations: the visual span is the real one for any prompt; the authors' mode with re-numbered positions is not
+    offered.
     """
 
     layer: int = 14
@@ -31,7 +32,9 @@ class VTW(MemoryPruner):
         if self.separator not in ("keep", "withdraw"):
             raise ValueError(f"separator={self.separator!r} is not one of ('keep', 'withdraw')")
         if self.layer < 1:
-            raise ValueError(f"layer={self.layer} must be at least 1: without a layer that sees it the video would be ignored")
+            raise ValueError(
+                f"layer={self.layer} must be at least 1: without a layer that sees it the video would be ignored"
+            )
 
     def check(self, depth: int) -> None:
         self.first_blind(depth)

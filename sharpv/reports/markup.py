@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-EMPTY = "–"
+EMPTY = "\u2013"
+TIMES = "\u00d7"
 LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -13,7 +14,7 @@ LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "[": "{[}",
     "]": "{]}",
     EMPTY: "--",
-    "×": r"$\times$",
+    TIMES: r"$\times$",
     "Δ": r"$\Delta$",
 }
 

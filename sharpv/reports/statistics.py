@@ -31,14 +31,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class _Group:
+    """A group with its videos, and for each of them the sum and the number of its values (all of length C)."""
+
     weight: float
-    video_C: np.ndarray
-    sum_C: np.ndarray
-    count_C: np.ndarray
+    videos: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
 
     @property
     def mean(self) -> float:
-        return float(self.sum_C.sum() / self.count_C.sum())
+        return float(self.sums.sum() / self.counts.sum())
 
 
 def macro_mean(values_N: np.ndarray, groups_N: np.ndarray | None = None, weights: Mapping | None = None) -> float:
@@ -59,13 +61,13 @@ def bootstrap_interval(
 ) -> Interval:
     """Macro mean with its percentile 95% interval: whole videos are drawn with replacement within each group.
 
-    Cluster bootstrap (Davison and Hinkley 1997), each group mean a ratio of resampled sums. NaN ends where a group has fewer than two videos. Below about 20 videos a group
-    percentile intervals are too narrow; equal values everywhere give width 0. A video that occurs in two groups counts
-    as two independent ones.
+    Cluster bootstrap (Davison and Hinkley 1997), each group mean a ratio of resampled sums. NaN ends where a
+    group has fewer than two videos. Below about 20 videos a group percentile intervals are too narrow; equal values
+    everywhere give width 0. A video that occurs in two groups counts as two independent ones.
     """
     groups = list(_grouped(values_N, videos_N, groups_N, weights))
     estimate = sum(group.weight * group.mean for group in groups)
-    if any(len(group.sum_C) < 2 for group in groups):
+    if any(len(group.sums) < 2 for group in groups):
         return Interval(estimate, nan, nan)
     rng = np.random.default_rng(seed)
     draws_B = np.zeros(resamples)
@@ -98,8 +100,8 @@ def sign_flip_p(
     else seeded Monte Carlo, p = (1 + extreme draws) / (1 + draws). 1 where nothing differs.
     """
     groups = list(_grouped(difference_N, videos_N, groups_N, weights))
-    videos = np.concatenate([group.video_C for group in groups])
-    shares = np.concatenate([group.weight * group.sum_C / group.count_C.sum() for group in groups])
+    videos = np.concatenate([group.videos for group in groups])
+    shares = np.concatenate([group.weight * group.sums / group.counts.sum() for group in groups])
     effect_C = np.bincount(np.unique(videos, return_inverse=True)[1], shares)
     scale = np.abs(effect_C).max()
     if scale == 0:
@@ -114,7 +116,7 @@ def sign_flip_p(
     found = 0
     for block in _blocks(resamples):
         flips_BK = 2 * rng.binomial(counts_K, 0.5, size=(block, len(counts_K))) - counts_K
-        found += np.count_nonzero(np.abs(flips_BK @ sizes_K) >= extreme)
+        found += int(np.count_nonzero(np.abs(flips_BK @ sizes_K) >= extreme))
     return float((1 + found) / (1 + resamples))
 
 
@@ -141,10 +143,10 @@ def clustered_standard_error(
     """
     variance = 0.0
     for group in _grouped(values_N, videos_N, groups_N, weights):
-        clusters = len(group.sum_C)
+        clusters = len(group.sums)
         if clusters < 2:
             return nan
-        residual_C = (group.sum_C - group.mean * group.count_C) / group.count_C.sum()
+        residual_C = (group.sums - group.mean * group.counts) / group.counts.sum()
         variance += group.weight**2 * clusters / (clusters - 1) * float(residual_C @ residual_C)
     return variance**0.5
 
@@ -171,9 +173,9 @@ def holm(p_R: np.ndarray) -> np.ndarray:
 
 def _resampled_means(group: _Group, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Means of the group over videos drawn with replacement. Videos that agree in sum and count are exchangeable, so
-    where such kinds are few how often each is drawn is drawn at once: the same distribution at a fraction of the cost."""
-    clusters = len(group.sum_C)
-    kinds, multiplicity = np.unique(np.column_stack([group.sum_C.round(10), group.count_C]), axis=0, return_counts=True)
+    where such kinds are few the counts of each are drawn at once: the same distribution, far cheaper."""
+    clusters = len(group.sums)
+    kinds, multiplicity = np.unique(np.column_stack([group.sums.round(10), group.counts]), axis=0, return_counts=True)
     means = []
     for block in _blocks(resamples):
         if len(kinds) <= FEW_KINDS:
@@ -181,7 +183,7 @@ def _resampled_means(group: _Group, resamples: int, rng: np.random.Generator) ->
             means.append((picks_BK @ kinds[:, 0]) / (picks_BK @ kinds[:, 1]))
         else:
             picks_BC = rng.integers(clusters, size=(block, clusters))
-            means.append(group.sum_C[picks_BC].sum(axis=1) / group.count_C[picks_BC].sum(axis=1))
+            means.append(group.sums[picks_BC].sum(axis=1) / group.counts[picks_BC].sum(axis=1))
     return np.concatenate(means)
 
 

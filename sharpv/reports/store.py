@@ -27,8 +27,9 @@ SCORED = ("score", "judge_score", "answered", "parsed", "gold", "video", *ANSWER
 
 @dataclass(frozen=True)
 class Run:
-    """A run: `info` is run.json; `samples` one line per answer, nested groups flattened ("times_s.prune"), shares and
-    seconds as stored; `scores` one line per scored answer (score 0-1, judge_score 0-5 or NaN)."""
+    """A run: `info` is run.json; `samples` one line per answer, nested groups flattened ("times_s.prune", a group
+    that is null was not measured), shares and seconds as stored; `scores` one line per scored answer (score 0-1,
+    judge_score 0-5 or NaN)."""
 
     folder: Path
     info: dict
@@ -61,7 +62,8 @@ def load_run(folder: Path) -> Run:
     """Read a run folder. An answer stored twice counts once, as its last line has it (a retry after an error).
 
     ValueError for a folder without run.json, another schema, a broken line (a torn last one is ignored), or a line that
-    lacks a field.
+    lacks a field. Where the scores name keys they say which answers the latest table asked for; the store may hold more
+    (other rows, more questions), which are left out.
     """
     if not (folder / "run.json").is_file():
         raise ValueError(f"{folder} holds no run.json: pass folders of results/runs/")
@@ -74,6 +76,9 @@ def load_run(folder: Path) -> Run:
     scores = read_jsonl(folder / "scores.jsonl")
     for row in scores:
         _require(folder / "scores.jsonl", row, SCORED)
+    if scores and all("key" in row for row in scores):
+        asked = {row["key"] for row in scores}
+        samples = [row for row in samples if row["key"] in asked]
     return Run(folder, info, _frame(samples, ALWAYS + GENERATED), _frame(scores, SCORED))
 
 
@@ -103,8 +108,10 @@ def _parsed(path: Path, number: int, line: bytes) -> dict:
 
 def _flat(row: dict) -> dict:
     flat = {name: value for name, value in row.items() if name not in NESTED}
-    for group in NESTED:
-        flat |= {f"{group}.{name}": value for name, value in row.get(group, {}).items()}
+    for group, names in NESTED.items():
+        values = row.get(group, {})
+        values = dict.fromkeys(names) if values is None else values
+        flat |= {f"{group}.{name}": value for name, value in values.items()}
     return flat
 
 

@@ -24,8 +24,10 @@ from sharpv.reports.table3_columns import ACCURACIES, BENCHMARK_COLUMNS, BY_SUB_
 QUESTION = ["benchmark", "task", "doc_id"]
 
 
-def write_table3(run_dirs: list[Path], output: Path, paper_csv: Path, benchmarks: Mapping[str, str]) -> pd.DataFrame:
-    """Write table3.md, table3.csv and table3.tex into the folder `output`; return the table, one line a row.
+def write_table3(
+    run_dirs: list[Path], output: Path, paper_csv: Path, benchmarks: Mapping[str, str], name: str = "table3"
+) -> pd.DataFrame:
+    """Write <name>.md, <name>.csv and <name>.tex into the folder `output`; return the table, one line a row.
 
     `benchmarks` maps the paper's columns (`BENCHMARK_COLUMNS`) to the benchmarks of the runs. Several runs of one model
     make one table as long as no answer is in two of them.
@@ -33,10 +35,10 @@ def write_table3(run_dirs: list[Path], output: Path, paper_csv: Path, benchmarks
     runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
     table = build_table3(runs, paper, benchmarks)
     output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output / "table3.csv", index=False, float_format="%.6g")
+    table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, paper, runs, benchmarks)
-    (output / "table3.md").write_text(table3_text.markdown(table, paper, warnings, notes))
-    (output / "table3.tex").write_text(table3_text.latex(table, paper, warnings, notes))
+    (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes))
+    (output / f"{name}.tex").write_text(table3_text.latex(table, paper, warnings, notes))
     return table
 
 
@@ -83,7 +85,7 @@ def _model_table(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
     dense_rows = answers.loc[answers["kind"] == "dense", "row"].unique()
     if len(dense_rows) != 1:
         raise ValueError(
-            f"model {model['name']} has the dense rows {list(dense_rows)}: run exactly one, every row is compared with it"
+            f"model {model['name']} has the dense rows {list(dense_rows)}: run one, for the others to compare with"
         )
     dense = answers[answers["row"] == dense_rows[0]]
     expected = len(answers.drop_duplicates(QUESTION))
@@ -207,4 +209,4 @@ def _sorted(table: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
         raise ValueError(f"rows of kind {unknown}: kinds are {KINDS}")
     place = [methods.index(method) if method in methods else len(methods) for method in table["method"]]
     kinds = [KINDS.index(kind) for kind in table["kind"]]
-    return table.iloc[np.lexsort((np.arange(len(table)), place, kinds))].reset_index(drop=True)
+    return table.iloc[np.lexsort(np.array([np.arange(len(table)), place, kinds]))].reset_index(drop=True)

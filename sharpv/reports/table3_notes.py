@@ -9,43 +9,45 @@ from sharpv.reports.table3_columns import ACCURACIES
 
 DEFINITIONS = (
     (
-        "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean over the "
-        "benchmarks. ActNet score runs from 0 to 5."
+        "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean "
+        "over the benchmarks. ActNet score runs from 0 to 5."
     ),
     (
-        "Intervals: 95%, percentile bootstrap, 10,000 resamples of whole videos within each sub-task or benchmark. "
-        "Δ dense: paired difference to dense on the same questions."
+        "Intervals: 95%, percentile bootstrap, 10,000 resamples of whole videos within each sub-task or "
+        "benchmark. Δ dense: paired difference to dense on the same questions."
     ),
     (
-        "p sign flip: two-sided permutation test of that difference by video; p (Holm): corrected over all rows of this "
-        "table; p McNemar: exact, over all 0/1 answers, videos not clustered, empty for rows of several seeds. Smallest "
-        "detectable: true difference in points found with 80% power at two-sided 5%."
+        "p sign flip: two-sided permutation test of that difference by video; p (Holm): corrected over all rows "
+        "of this table; p McNemar: exact, over all 0/1 answers, videos not clustered, empty for rows of several "
+        "seeds. Smallest detectable: true difference in points found with 80% power at two-sided 5%."
     ),
     "Seeds are averaged per question before anything is resampled: intervals speak of videos, not of seeds.",
     (
-        "Ratios are kept shares, means over the samples of each benchmark, then over benchmarks. VR: visual tokens fed to the "
-        "LLM against dense. MR: visual KV entries read at decode, mean over layers, against those fed. Budget: VR × MR per "
-        "sample. MR after layer: MR over the layers behind the pruning layer only. KV held: what the cache still stores."
+        "Ratios are kept shares, means over the samples of each benchmark, then over benchmarks. VR: visual "
+        "tokens fed to the LLM against dense. MR: visual KV entries read at decode, mean over layers, against "
+        "those fed. Budget: VR times MR per sample. MR after layer: MR over the layers behind the pruning layer only."
+        " KV held: what the cache still stores."
     ),
     (
-        "TFLOPs: prefill of the LLM by 4nd^2 + 2n^2d + 2ndm with each layer's own n; exact: 2 per multiply-add with grouped "
-        "attention, three FFN matrices and a causal mask. Both without the vision tower."
+        "TFLOPs: prefill of the LLM by 4nd^2 + 2n^2d + 2ndm with each layer's own n; exact: 2 per multiply-add "
+        "with grouped attention, three FFN matrices and a causal mask. Both without the vision tower."
     ),
     (
-        "TTFT: vision tower through first token, without video decoding and host preprocessing; median and quartiles over all "
-        "samples. TPOT and prune: medians. Memory: largest peak of a sample, weights included, GB of 1e9 bytes."
+        "TTFT: vision tower through first token, without video decoding and host preprocessing; median and "
+        "quartiles over all samples. TPOT and prune: medians. Memory: largest peak of a sample, weights included,"
+        " GB of 1e9 bytes."
     ),
     (
-        "Vision bound: dense TTFT / dense vision time, the speed-up of a method that makes all but the vision tower free. A "
-        "control that encodes fewer frames may exceed it."
+        "Vision bound: dense TTFT / dense vision time, the speed-up of a method that makes all but the vision "
+        "tower free. A control that encodes fewer frames may exceed it."
     ),
 )
 PAPER_DIFFERS = (
     (
-        "Against the paper (results/paper/, checked in the audit): its FastV MR is the share after the pruning layer (compare "
-        "MR after layer); its DyCoke VR is 1 - K, not what the official code keeps; no single formula fits its TFLOPs column; "
-        "its memory saving is far larger than the dense KV cache; it names neither harness version nor judge. Do not tune "
-        "towards these cells."
+        "Against the paper (results/paper/, checked in the audit): its FastV MR is the share after the pruning "
+        "layer (compare MR after layer); its DyCoke VR is 1 - K, not what the official code keeps; no single "
+        "formula fits its TFLOPs column; its memory saving is far larger than the dense KV cache; it names "
+        "neither harness version nor judge. Do not tune towards these cells."
     ),
 )
 
@@ -63,7 +65,7 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
             reasons = [run.samples.loc[run.samples["row"] == line["row"], "error"].dropna() for run in runs]
             example = next((reason.iloc[0] for reason in reasons if len(reason)), "no reason stored")
             found.append(
-                f"INCOMPLETE {row}: {line['n_errors']} samples failed and count as wrong, so its accuracies are lower "
+                f"INCOMPLETE {row}: {line['n_errors']} failed samples count as wrong, so its accuracies are lower "
                 f"bounds; first reason: {' '.join(str(example).split())}"
             )
         if line["n_missing"]:
@@ -106,16 +108,16 @@ def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
     if lines.empty:
         return [
             (
-                f"{model} is none of the paper's models. Its numbers are far from theirs and say only how the methods differ "
-                "on this model and these questions, so no row of the paper stands beside them."
+                f"{model} is none of the paper's models. Its numbers are far from theirs and say only how the "
+                "methods differ on this model and these questions, so no row of the paper stands beside them."
             )
         ]
     found = [*PAPER_DIFFERS]
-    own = lines[list(ACCURACIES)].mean(axis=1)
-    for _, line in lines[(own - lines["avg_acc"]).abs() > 0.101].iterrows():
+    lines = lines.assign(own=lines[list(ACCURACIES)].mean(axis=1))
+    for _, line in lines[(lines["own"] - lines["avg_acc"]).abs() > 0.101].iterrows():
         found.append(
             f"{model}, {line['method']}: the paper prints Avg. {line['avg_acc']}, the mean of its own four cells is "
-            f"{own[line.name]:.2f}; the gap is against the printed number."
+            f"{line['own']:.2f}; the gap is against the printed number."
         )
     return found
 

@@ -1,12 +1,15 @@
 """How Table 3 looks: Markdown with all columns in three tables a model, LaTeX (booktabs) with the paper's columns."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 
-from sharpv.reports.markup import EMPTY, ends, fixed, latex_text, markdown_table, p_value, significant
+from sharpv.reports.markup import EMPTY, TIMES, ends, fixed, latex_text, markdown_table, p_value, significant
 
+MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 GROUPS = {"budget-matched": "Budget-matched", "control": "Controls"}
 
 
@@ -22,7 +25,11 @@ class Column:
     prefix: str = ""
 
     def value(self, line: pd.Series) -> str:
-        return self.write(float(line[self.name])) if self.name in line else EMPTY
+        return self.write(float(line[self.name]))
+
+    def printed(self, line: pd.Series) -> str:
+        """The paper's number with the digits that it has; a dash where it has none."""
+        return f"{line[self.name]:g}" if self.name in line else EMPTY
 
     def interval(self, line: pd.Series) -> str:
         """The 95% interval in brackets; empty for a column without one."""
@@ -41,7 +48,7 @@ def _two(value: float) -> str:
 
 
 def _times(value: float) -> str:
-    return f"{fixed(value, 2)}×"
+    return f"{fixed(value, 2)}{TIMES}"
 
 
 def _whole(value: float) -> str:
@@ -131,7 +138,7 @@ def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: 
         _latex_row(["Method", *_heads(PRINTED)]),
     ]
     for model, part in table.groupby("model", sort=False):
-        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textbf{{{latex_text(model)}}}}} \\"]
+        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textbf{{{latex_text(str(model))}}}}} \\"]
         for line, group in _with_groups(part):
             if group:
                 lines += [r"\addlinespace", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{group}}}}} \\"]
@@ -140,10 +147,13 @@ def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: 
             if any(intervals):
                 lines.append(_latex_row(["", *intervals], r"\tiny "))
             if (model, line["method"]) in published.index:
-                paper_line = published.loc[(model, line["method"])]
-                lines.append(_latex_row(["(paper)", *(column.value(paper_line) for column in PRINTED)], r"\itshape "))
+                paper_line = cast(pd.Series, published.loc[(model, line["method"])])
+                lines.append(_latex_row(["(paper)", *(column.printed(paper_line) for column in PRINTED)], r"\itshape "))
     caption = [r"\textbf{" + latex_text(warning) + "}" for warning in warnings]
-    caption.append(r"Training-free visual token pruning: accuracy in percent with 95\% intervals, budget and cost.")
+    caption.append(
+        r"Training-free visual token pruning: accuracy, budget, VR and MR in percent, 95\% intervals in brackets, "
+        "memory in GB, TTFT in seconds."
+    )
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -174,13 +184,13 @@ def _rows(
         key = (line["model"], line["method"])
         if published is not None and key in published.index:
             paper_line = published.loc[key]
-            printed = [column.value(paper_line) for column in columns]
+            printed = [column.printed(paper_line) for column in columns]
             yield ["*(paper)*", *(value if value == EMPTY else f"*{value}*" for value in printed)]
 
 
 def _cell(column: Column, line: pd.Series) -> str:
     if column.name == "ttft_q25_s":
-        return f"{significant(line['ttft_q25_s'])}–{significant(line['ttft_q75_s'])}"
+        return f"{significant(line['ttft_q25_s'])}{EMPTY}{significant(line['ttft_q75_s'])}"
     return f"{column.value(line)} {column.interval(line)}".strip()
 
 
@@ -194,4 +204,5 @@ def _with_groups(lines: pd.DataFrame) -> Iterator[tuple[pd.Series, str]]:
 
 
 def _latex_row(cells: list[str], style: str = "") -> str:
-    return " & ".join(style + latex_text(cell) if cell else "" for cell in cells) + r" \\"
+    texts = (MINUS.sub("$-$", latex_text(cell)) for cell in cells)
+    return " & ".join(style + text if text else "" for text in texts) + r" \\"

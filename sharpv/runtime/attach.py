@@ -74,7 +74,9 @@ def layer_hooks(adapter: Adapter) -> Iterator[LayerHooks]:
 
 
 @contextmanager
-def attach(adapter: Adapter, visual: VisualPruner | None, memory: MemoryPruner | None, seed: int = 0) -> Iterator[Report]:
+def attach(
+    adapter: Adapter, visual: VisualPruner | None, memory: MemoryPruner | None, seed: int = 0
+) -> Iterator[Report]:
     """Prune plain `model.generate(**inputs)` and `model(**inputs)` calls made inside the context.
 
     Yields a report that always describes the latest generation. ValueError for what pruned runs do not support: a
@@ -98,7 +100,14 @@ class _Generation:
     """Follows the calls of one context: a prefill begins a session, each later call is one decode step of it."""
 
     def __init__(self, adapter: Adapter, visual, memory, hooks: LayerHooks, tap, seed: int):
-        self.adapter, self.visual, self.memory, self.hooks, self.tap, self.seed = adapter, visual, memory, hooks, tap, seed
+        self.adapter, self.visual, self.memory, self.hooks, self.tap, self.seed = (
+            adapter,
+            visual,
+            memory,
+            hooks,
+            tap,
+            seed,
+        )
         self.report = Report()
         self.span: Span | None = None
         self.next_position = 0
@@ -107,11 +116,17 @@ class _Generation:
         input_ids = args[0] if args else kwargs.get("input_ids")
         if input_ids is not None and input_ids.shape[1] > 1:
             mask = kwargs.get("attention_mask")
+            if mask is not None and not isinstance(mask, torch.Tensor):
+                raise ValueError(
+                    "pruned runs need an empty DynamicCache: pass no cache_implementation, no past_key_values"
+                )
             if mask is not None and not bool(mask.all()):
                 raise ValueError("the attention mask hides tokens: pruned runs take one unpadded prompt")
             self.span = find_span(self.adapter, input_ids)
         elif input_ids is None and kwargs["inputs_embeds"].shape[1] > 1:
-            raise ValueError("pruned runs find the video by its ids: call with input_ids and pixels, not with inputs_embeds")
+            raise ValueError(
+                "pruned runs find the video by its ids: call with input_ids and pixels, not with inputs_embeds"
+            )
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]):
         if kwargs.get("inputs_embeds") is None:
@@ -122,7 +137,9 @@ class _Generation:
         elif self.hooks.session is None:
             raise ValueError("a decode step came before any prompt: begin generation inside the context")
         elif cache is None or cache.layers[0] is not self.hooks.session.cache[0]:
-            raise ValueError("the KV cache changed between steps: pruned runs follow one generation at a time, with use_cache=True")
+            raise ValueError(
+                "the KV cache changed between steps: pruned runs follow one generation at a time, with use_cache=True"
+            )
         else:
             kwargs["position_ids"] = torch.full_like(embeddings[..., 0], self.next_position, dtype=torch.long)
             self.next_position += 1

@@ -25,15 +25,20 @@ class Calibration:
 
 
 def calibrate_vtw(
-    adapter: Adapter, prompts: Iterable[dict[str, Any]], bound: float = 3e-3, first: int = 5, separator: str = "withdraw"
+    adapter: Adapter,
+    prompts: Iterable[dict[str, Any]],
+    bound: float = 3e-3,
+    first: int = 5,
+    separator: str = "withdraw",
 ) -> Calibration:
     """Choose the layer on some prompts, each the keyword arguments of a model call with `input_ids` and pixels.
 
     bound: eta; the mean divergence that is still allowed. first: the earliest layer considered. One full pass a prompt,
     then only text rows are run again, all candidates together. ValueError where no layer is under the bound.
 
-    Against the authors' calibration (lzhxmu/VTW): the same candidates, direction and rule, but the prompt's real video rows
-    instead of fixed ones, probabilities in float32, and text-only tails instead of a whole prefill for each candidate.
+    Against the authors' calibration (lzhxmu/VTW): the same candidates, direction and rule, but the prompt's real video
+    rows instead of fixed ones, probabilities in float32, and text-only tails instead of a whole prefill for each
+    candidate.
     """
     divergence_SC = torch.stack([withdrawal_divergence(adapter, inputs, first, separator) for inputs in prompts])
     return Calibration(choose_layer(divergence_SC, bound, first), first, divergence_SC)
@@ -44,12 +49,15 @@ def choose_layer(divergence_SC: torch.Tensor, bound: float, first: int = 5) -> i
     mean_C = divergence_SC.mean(0).tolist()
     under = [first + c for c, mean in enumerate(mean_C) if mean <= bound]
     if not under:
-        raise ValueError(f"no layer from {first} on is under {bound}: the smallest mean divergence is {min(mean_C):.2e}; raise the bound")
+        raise ValueError(
+            f"no layer from {first} on is under {bound}: the smallest mean divergence is {min(mean_C):.2e}; raise it"
+        )
     return under[0]
 
 
 def divergence(withdrawn_CX: torch.Tensor, full_X: torch.Tensor) -> torch.Tensor:
-    """KL(withdrawn || full) of the next-token distributions, nats, float32 (C,), low = the video is no longer needed."""
+    """KL(withdrawn || full) of the next-token distributions, nats, float32 (C,), low = the video is no longer
+    needed."""
     withdrawn_CX, full_X = withdrawn_CX.float().log_softmax(-1), full_X.float().log_softmax(-1)
     return (withdrawn_CX.exp() * (withdrawn_CX - full_X)).sum(-1)
 

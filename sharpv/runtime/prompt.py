@@ -38,7 +38,9 @@ class FedPrompt:
 def find_span(adapter: Adapter, input_ids: torch.Tensor) -> Span:
     """Find the one video of a prompt from its ids (1, N). ValueError for a batch, an image, several videos or none."""
     if input_ids.shape[0] != 1:
-        raise ValueError(f"pruned runs take a batch of one, got {input_ids.shape[0]}: run the samples one after another")
+        raise ValueError(
+            f"pruned runs take a batch of one, got {input_ids.shape[0]}: run the samples one after another"
+        )
     ids_N = input_ids[0]
     if adapter.image_token_id is not None and bool((ids_N == adapter.image_token_id).any()):
         raise ValueError("the prompt holds an image: pruned runs take exactly one video and no image")
@@ -51,7 +53,12 @@ def find_span(adapter: Adapter, input_ids: torch.Tensor) -> Span:
 
 
 def feed(
-    embeddings_BND: torch.Tensor, span: Span, depth: int, visual: VisualPruner | None, seed: int, tower: Tower | None = None
+    embeddings_BND: torch.Tensor,
+    span: Span,
+    depth: int,
+    visual: VisualPruner | None,
+    seed: int,
+    tower: Tower | None = None,
 ) -> FedPrompt:
     """Apply a visual stage (None = dense) to the embeddings of a dense prompt (1, N, D)."""
     rows_ND = embeddings_BND[0, span.start : span.start + span.geometry.tokens]
@@ -79,7 +86,9 @@ def assemble(embeddings_BND: torch.Tensor, span: Span, depth: int, selection: Se
     positions_L = torch.arange(length, device=device)
     if selection is not None and selection.positions == "original":
         if bool((origin_K < 0).any()):
-            raise ValueError("positions='original' needs rows that come from the prompt; synthetic rows have no place in it")
+            raise ValueError(
+                "positions='original' needs rows that come from the prompt; synthetic rows have no place in it"
+            )
         behind = span.length - (length - span.start - len(origin_K))
         positions_L = torch.cat(
             [positions_L[: span.start], span.start + origin_K, torch.arange(behind, span.length, device=device)]

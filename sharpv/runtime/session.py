@@ -118,7 +118,14 @@ class Session:
             return
         entered = self._entered
         view = Layer(
-            index, len(self.layers), 0, self.layout, residual_BND[0], self.alive_V, entered.visual_slice, entered.attention_rows
+            index,
+            len(self.layers),
+            0,
+            self.layout,
+            residual_BND[0],
+            self.alive_V,
+            entered.visual_slice,
+            entered.attention_rows,
         )
         selection = self.memory.keep_rows(view, "attended", self.state)
         if selection is not None and selection.features_KD is not None:
@@ -169,7 +176,11 @@ class Session:
         fed_ND = self._fed_ND if self.rows_N is None else self._fed_ND[self.rows_N]
         cosine_N = functional.cosine_similarity(hidden_ND.float(), fed_ND.float(), dim=-1)
         start, stop = self.layout.start, self.layout.start + len(self.alive_V)
-        for kind, part in (("system", cosine_N[:start]), ("visual", cosine_N[start:stop]), ("instruction", cosine_N[stop:])):
+        for kind, part in (
+            ("system", cosine_N[:start]),
+            ("visual", cosine_N[start:stop]),
+            ("instruction", cosine_N[stop:]),
+        ):
             self.report.cosine.setdefault(kind, []).append(part.mean().item() if len(part) else None)
 
     def _narrow(self, call: dict[str, Any]) -> None:
@@ -194,7 +205,9 @@ class Session:
     def _drop(self, hidden_BND: torch.Tensor, selection: Selection) -> torch.Tensor:
         """Go on with the visual rows selected (indices into the rows as fed) and all text."""
         if selection.positions != "original":
-            raise ValueError("rows dropped inside the model keep their positions: return Selection(..., positions='original')")
+            raise ValueError(
+                "rows dropped inside the model keep their positions: return Selection(..., positions='original')"
+            )
         kept_V, order_K = selection.origin_K.sort()
         rows = hidden_BND.shape[1]
         keep_K = self._kept_rows(rows, self.alive_V, kept_V)
@@ -242,5 +255,7 @@ class Session:
     def _causal_mask(self, rows: int, keep_K: torch.Tensor) -> torch.Tensor:
         """bool (1, 1, rows, K) over the keys left; linear in the number of visual rows where only text is left."""
         if self.layout.start == 0:
-            raise ValueError("acts='in_prefill' needs text before the video, else its first rows would see no key at all")
+            raise ValueError(
+                "acts='in_prefill' needs text before the video, else its first rows would see no key at all"
+            )
         return (torch.arange(rows, device=self.device)[:, None] >= keep_K)[None, None]

@@ -80,7 +80,9 @@ def _mvbench(subtask: str, first_seed: int):
 
 
 def _videomme(first_seed: int):
-    families = tuple(family for family in FAMILIES if family not in ("existence", "moving_thing", "brief_thing", "motion_sentence"))
+    families = tuple(
+        family for family in FAMILIES if family not in ("existence", "moving_thing", "brief_thing", "motion_sentence")
+    )
     for d, (duration, repeat) in enumerate(VIDEOMME_DURATIONS.items()):
         for v in range(VIDEOMME_VIDEOS):
             seed = first_seed + 1000 * d + v
@@ -88,10 +90,21 @@ def _videomme(first_seed: int):
             for n, question in enumerate(_asked(scene, families, rng, VIDEOMME_PER_VIDEO)):
                 question = with_options(question, scene, 4, rng)
                 lettered = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
-                yield f"{seed}.mp4", scene, repeat, {
-                    "video_id": str(v), "duration": duration, "videoID": str(seed), "question_id": f"{seed}-{n}",
-                    "task_type": question.family, "question": question.text, "options": lettered, "answer": question.letter,
-                }
+                yield (
+                    f"{seed}.mp4",
+                    scene,
+                    repeat,
+                    {
+                        "video_id": str(v),
+                        "duration": duration,
+                        "videoID": str(seed),
+                        "question_id": f"{seed}-{n}",
+                        "task_type": question.family,
+                        "question": question.text,
+                        "options": lettered,
+                        "answer": question.letter,
+                    },
+                )
 
 
 def _nextqa(first_seed: int):
@@ -101,9 +114,19 @@ def _nextqa(first_seed: int):
             question = with_options(question, scene, 5, rng)
             choices = {f"a{i}": option for i, option in enumerate(question.options)}
             answer = question.options.index(question.answer)
-            yield f"{seed}.mp4", scene, 3, {
-                "video": str(seed), "question": question.text, "answer": answer, "qid": str(n), "type": question.family, **choices,
-            }
+            yield (
+                f"{seed}.mp4",
+                scene,
+                3,
+                {
+                    "video": str(seed),
+                    "question": question.text,
+                    "answer": answer,
+                    "qid": str(n),
+                    "type": question.family,
+                    **choices,
+                },
+            )
 
 
 def _actnetqa(first_seed: int):
@@ -111,7 +134,15 @@ def _actnetqa(first_seed: int):
     for seed in range(first_seed, first_seed + ACTNETQA_VIDEOS):
         scene, rng = sample_scene(seed), np.random.default_rng((seed, 7))
         for n, question in enumerate(_asked(scene, families, rng, ACTNETQA_PER_VIDEO)):
-            yield f"v_{seed}.mp4", scene, 6, {
-                "video_name": str(seed), "question_id": f"{seed}_{n}", "question": question.text, "answer": question.answer,
-                "type": question.family,
-            }
+            yield (
+                f"v_{seed}.mp4",
+                scene,
+                6,
+                {
+                    "video_name": str(seed),
+                    "question_id": f"{seed}_{n}",
+                    "question": question.text,
+                    "answer": question.answer,
+                    "type": question.family,
+                },
+            )

@@ -64,7 +64,9 @@ def moving_colour(scene, rng):
 
 @_family
 def moving_direction(scene, rng):
-    return Question("moving_direction", "Where does the moving object go?", scene.of_role("mover")[0].motion, "direction")
+    return Question(
+        "moving_direction", "Where does the moving object go?", scene.of_role("mover")[0].motion, "direction"
+    )
 
 
 @_family
@@ -113,15 +115,21 @@ def object_place(scene, rng):
 def colour_change(scene, rng):
     for thing in scene.of_role("recoloured"):
         if rng.random() < 0.5:
-            return Question("colour_change", "What is the new colour of the object that changes colour?", thing.colour[-1], "colour")
-        return Question("colour_change", "What is the old colour of the object that changes colour?", thing.colour[0], "colour")
+            return Question(
+                "colour_change", "What is the new colour of the object that changes colour?", thing.colour[-1], "colour"
+            )
+        return Question(
+            "colour_change", "What is the old colour of the object that changes colour?", thing.colour[0], "colour"
+        )
     return None
 
 
 @_family
 def jump_place(scene, rng):
     for thing in scene.of_role("jumper"):
-        return Question("jump_place", f"Where does the {thing.colour[0]} object jump to?", thing.place(BEATS - 1), "place")
+        return Question(
+            "jump_place", f"Where does the {thing.colour[0]} object jump to?", thing.place(BEATS - 1), "place"
+        )
     return None
 
 
@@ -164,7 +172,9 @@ def brief_thing(scene, rng):
 @_family
 def motion_sentence(scene, rng):
     mover = scene.of_role("mover")[0]
-    return Question("motion_sentence", "Describe the motion.", f"{mover.colour[0]} {mover.shape} goes {mover.motion}", "thing")
+    return Question(
+        "motion_sentence", "Describe the motion.", f"{mover.colour[0]} {mover.shape} goes {mover.motion}", "thing"
+    )
 
 
 def with_options(question: Question, scene: Scene, count: int, rng: np.random.Generator) -> Question:

@@ -147,9 +147,7 @@ def _quiet_point(rng: np.random.Generator) -> np.ndarray:
 def _apart(thing: Thing, other: Thing) -> bool:
     nearest = 1.0 if DOT in (thing.shape, other.shape) else 1.35
     shared = set(thing.beats) & set(other.beats)
-    return all(
-        (thing.x[b] - other.x[b]) ** 2 + (thing.y[b] - other.y[b]) ** 2 >= nearest**2 for b in shared
-    )
+    return all((thing.x[b] - other.x[b]) ** 2 + (thing.y[b] - other.y[b]) ** 2 >= nearest**2 for b in shared)
 
 
 def render(scene: Scene, noise: float = 2.0) -> np.ndarray:

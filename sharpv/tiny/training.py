@@ -98,7 +98,11 @@ class LanguageBatch:
         def column(name, fill):
             return torch.tensor([getattr(one, name) + [fill] * (longest - len(one.ids)) for one in packed])
 
-        self.ids_BS, self.labels_BS, self.hints_BS = column("ids", pad), column("labels", IGNORED), column("hints", IGNORED)
+        self.ids_BS, self.labels_BS, self.hints_BS = (
+            column("ids", pad),
+            column("labels", IGNORED),
+            column("hints", IGNORED),
+        )
         self.weights_BS = column("weights", 0.0)
         dialogue_BS, sees_BS = column("dialogue", -1), column("sees_video", False)
         prefix = len(head) + features_BVD.shape[1] + 1

@@ -16,7 +16,8 @@ CLASSES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen
 
 @dataclass
 class Bare:
-    """Adapter of a stock causal language model whose prompt's embeddings (N, D) are given, the video's from `start` on."""
+    """Adapter of a stock causal language model whose prompt's embeddings (N, D) are given, the video's from `start`
+    on."""
 
     model: nn.Module
     embeddings_ND: torch.Tensor
@@ -77,8 +78,8 @@ def config_of(meta: dict[str, str], names: dict[str, str]) -> dict:
 
 @dataclass
 class Run:
-    """What a replayed generation left: logits of the prefill rows (N, X) and of each step (T, X), positions of the steps,
-    rows cached per layer after each forward, the report and its state after each forward's last layer."""
+    """What a replayed generation left: logits of the prefill rows (N, X) and of each step (T, X), positions of the
+    steps, rows cached per layer after each forward, the report and its state after each forward's last layer."""
 
     prefill_NX: torch.Tensor
     steps_TX: torch.Tensor
@@ -90,7 +91,8 @@ class Run:
 
 @torch.no_grad()
 def replay(bare: Bare, visual, memory, tokens: list[int], observe=lambda state: None) -> Run:
-    """Prefill and one forced decode step a token through the context manager; `observe(state)` is kept after each step."""
+    """Prefill and one forced decode step a token through the context manager; `observe(state)` is kept after each
+    step."""
     positions: list[int] = []
 
     def note(module: nn.Module, args: tuple, kwargs: dict) -> None:

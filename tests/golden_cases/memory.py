@@ -9,6 +9,7 @@ Shape suffixes: H heads, Q query rows, N rows, V visual rows, D width, K kept ro
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,7 +47,9 @@ SHORT_NAMES = {
 }
 
 
-def layout_of(length: int, start: int, visual: int, depth: int, patch_V: torch.Tensor | None = None, group_K=None) -> Layout:
+def layout_of(
+    length: int, start: int, visual: int, depth: int, patch_V: torch.Tensor | None = None, group_K=None
+) -> Layout:
     """A prompt without a model; one frame in raster order unless places are given."""
     index_V = torch.arange(visual)
     selection = None if group_K is None else Selection(index_V, group_K=group_K)
@@ -73,13 +76,14 @@ def sequence(layout: Layout, kept_V: torch.Tensor, rows: int | None = None) -> t
     return torch.cat([torch.arange(layout.start), layout.start + kept_V, tail_N])
 
 
-def selections_of(memory: MemoryPruner) -> list[tuple[int, str, torch.Tensor, Selection | None]]:
-    """A list that fills with what `keep_rows` is shown (states) and returns in a run."""
+def selections_of(memory: MemoryPruner) -> list[tuple[str, Layer, Selection | None]]:
+    """A list that fills with what `keep_rows` is shown and returns in a run."""
     calls, keep_rows = [], memory.keep_rows
 
     def recorded(layer, site, state):
+        seen = replace(layer, hidden_ND=layer.hidden_ND.clone())
         selection = keep_rows(layer, site, state)
-        calls.append((layer.index, site, layer.hidden_ND.clone(), selection))
+        calls.append((site, seen, selection))
         return selection
 
     memory.keep_rows = recorded
@@ -174,8 +178,10 @@ def vtw_calibration(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Re
         with bare.feeding():
             rows.append(withdrawal_divergence(bare, {"input_ids": bare.input_ids}, int(meta["first_candidate"])))
     divergence_SC = torch.stack(rows)
+    mean_C = divergence_SC.mean(0)
+    compared = same("order of candidates", mean_C.argsort(), golden["kl_mean"].argsort())
     difference = close("kl", divergence_SC, golden["kl"], 1e-5)
-    return 0, max(difference, close("kl_mean", divergence_SC.mean(0), golden["kl_mean"], 1e-5))
+    return compared, max(difference, close("kl_mean", mean_C, golden["kl_mean"], 1e-5))
 
 
 def vtw_run(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Result:
@@ -231,7 +237,7 @@ def prunevid_run(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Resul
     compared += same("positions", run.positions_T, golden["decode_positions"])
     generated = torch.cat([run.prefill_NX[-1:], run.steps_TX]).argmax(-1)
     compared += same("generated", generated, golden["generated"])
-    fed_ND = next(hidden_ND for index, _, hidden_ND, _ in calls if index == 0)
+    fed_ND = calls[0][1].hidden_ND
     return compared, max(
         close("merged_inputs_embeds", fed_ND, golden["merged_inputs_embeds"], 1e-5),
         close("score", state.scores_V, golden["score"], 1e-5),
@@ -314,7 +320,9 @@ def framefusion(path: Path) -> Result:
 
 def framefusion_budget(golden: dict[str, torch.Tensor]) -> Result:
     ratios, raises = [], []
-    for row, length, cost, depth in zip(*(golden[n] for n in ("sparsity", "length", "cost", "num_layers")), strict=True):
+    for row, length, cost, depth in zip(
+        *(golden[n] for n in ("sparsity", "length", "cost", "num_layers")), strict=True
+    ):
         try:
             ratios.append(budget(row[:length].tolist(), float(cost), int(depth)))
         except ValueError:
@@ -365,11 +373,10 @@ def carried_out(layout: Layout, layer: Layer, selection: Selection | None) -> tu
 
 
 def flags(call: int, state, now: dict[str, torch.Tensor]) -> int:
-    compared = same(f"call{call}.flags", torch.tensor([int(state.merged), int(state.pruned)]), now["flags"])
-    close(f"call{call}.sparsity_list", torch.tensor(state.sparsities), now["sparsity_list"], 1e-6) if len(
-        now["sparsity_list"]
-    ) else same(f"call{call}.sparsity_list", torch.tensor(state.sparsities), now["sparsity_list"])
-    return compared
+    ours, theirs = torch.tensor(state.sparsities), now["sparsity_list"]
+    assert ours.shape == theirs.shape, f"call{call}.sparsity_list: {len(ours)} merges instead of {len(theirs)}"
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-6), f"call{call}.sparsity_list: {ours} instead of {theirs}"
+    return same(f"call{call}.flags", torch.tensor([int(state.merged), int(state.pruned)]), now["flags"])
 
 
 def framefusion_run(golden: dict[str, torch.Tensor], meta: dict[str, str], method: FrameFusion) -> Result:
@@ -378,17 +385,21 @@ def framefusion_run(golden: dict[str, torch.Tensor], meta: dict[str, str], metho
     bare = Bare(model, golden["inputs_embeds"], int(meta["image_token_start_index"]), geometry)
     calls = selections_of(method)
     run = replay(bare, None, method, golden["generated"][:-1].tolist())
-    asked = [call for call in calls if call[1] == "attended" or call[0] == 0]
-    layout, compared = run.report.layout, 0
-    for call in range(int(meta["calls"])):
-        kept_V = asked[call][3].origin_K
-        compared += same(f"call{call}.kept", sequence(layout, kept_V), golden[f"call{call}.kept"])
+    asked = [(layer, selection) for site, layer, selection in calls if site == "attended" or layer.index == 0]
+    layout, compared, difference = run.report.layout, 0, 0.0
+    for call, (layer, selection) in enumerate(asked[: int(meta["calls"])]):
+        now = {name: golden[f"call{call}.{name}"] for name in ("kept", "hidden_out")}
+        alive_V, hidden_ND = carried_out(layout, layer, selection)
+        compared += same(f"call{call}.kept", sequence(layout, alive_V), now["kept"])
+        difference = max(difference, close(f"call{call}.hidden_out", hidden_ND, now["hidden_out"], 1e-5))
     compared += flags(3, run.report.state, {name: golden[f"call3.{name}"] for name in ("flags", "sparsity_list")})
     compared += same("kv_lengths", run.cached_FL, golden["kv_lengths"])
     compared += same("positions", run.positions_T, golden["decode_positions"])
     logits = torch.cat([run.prefill_NX[-1:], run.steps_TX])
     compared += same("generated", logits.argmax(-1), golden["generated"])
     return compared, max(
+        difference,
+        close("attention", asked[3][0].attention_rows([-1]).detach(), golden["call3.attention"], 1e-6),
         close("prefill_logits", run.prefill_NX, golden["prefill_logits"], LOGITS),
         close("decode_logits", run.steps_TX, golden["decode_logits"], LOGITS),
     )

@@ -1,0 +1,51 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PROFILE ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup table3 readings test lint format footage train-tiny lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), f"Python 3.11 is what the lock file is for, found {sys.version}: make PYTHON=/path/to/python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: $(VENV)/installed ## make .venv with exactly the tested versions
+
+table3: setup ## Table 3: paper profile where GPU, weights and data are there, else tiny (PROFILE=tiny|paper overrides)
+	@$(RUN) run.py experiment=table3 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+
+readings: setup ## SharpV's alternative readings of the paper side by side, on the tiny model
+	@$(RUN) run.py experiment=readings profile=tiny table=readings
+
+footage: setup ## dense and SharpV on three real clips; writes results/footage/
+	@$(RUN) scripts/footage.py
+
+test: setup ## style, types and all tests
+	$(MAKE) --no-print-directory lint
+	$(RUN) -m pytest
+
+lint: setup ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup ## let ruff rewrite what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+train-tiny: setup ## train the bundled model anew (hours on 2 cores; resumes)
+	$(RUN) scripts/train_tiny.py
+
+lock: ## resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra suite --extra dev --extra footage --generate-hashes --no-emit-index-url --python-version 3.11 --no-header -o requirements.lock
+
+clean: ## remove the environment and the made data, keep results
+	rm -rf $(VENV) tasks/tiny/data .pytest_cache .mypy_cache .ruff_cache

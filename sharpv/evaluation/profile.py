@@ -1,0 +1,36 @@
+"""Which profile `make table3` runs: `python -m sharpv.evaluation.profile [auto|tiny|paper]` prints its name."""
+
+import sys
+
+import torch
+
+from sharpv.evaluation import configure
+from sharpv.evaluation.availability import missing_weights
+
+NEEDED_GB = 40
+
+
+def choose(requested: str) -> tuple[str, str]:
+    """The profile to run and the reason. ValueError for an unknown one."""
+    if requested in configure.names("profile"):
+        return requested, "it was asked for (PROFILE)"
+    if requested != "auto":
+        raise ValueError(f"PROFILE={requested!r} is not one of auto, {', '.join(configure.names('profile'))}")
+    if not torch.cuda.is_available():
+        return "tiny", "there is no CUDA device"
+    memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+    if memory < NEEDED_GB:
+        return "tiny", f"the CUDA device has {memory:.0f} GB, the paper's models need {NEEDED_GB}"
+    missing = [missing_weights(configure.load("model", name)) for name in configure.load("profile", "paper").models]
+    if any(missing):
+        return "tiny", "; ".join(line for line in missing if line)
+    return "paper", "a CUDA device and the weights are there"
+
+
+if __name__ == "__main__":
+    try:
+        profile, reason = choose(sys.argv[1] if len(sys.argv) > 1 else "auto")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"profile {profile}: {reason}; override with PROFILE=tiny or PROFILE=paper", file=sys.stderr)
+    print(profile)
