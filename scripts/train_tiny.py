@@ -196,9 +196,12 @@ class Dialogues(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> LanguageBatch:
         options, step = self.config.language, self.start + index
         rng = np.random.default_rng((2, step))
-        letters = options.letters if step >= options.letters_from * options.steps else 0.0
+        share = options.options if step >= options.options_from else 0.0
+        reply_text = step >= options.text_replies_from
         chosen = np.sort(rng.choice(self.config.videos, options.batch_videos, replace=False))
-        packed = [self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, letters) for v in chosen]
+        packed = [
+            self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply_text) for v in chosen
+        ]
         return LanguageBatch(
             packed, torch.from_numpy(self.features[chosen]), self.packer, self.packer.tokenizer.pad_token_id
         )

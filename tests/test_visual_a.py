@@ -5,52 +5,14 @@ Shape suffixes: T frames, P tokens per frame, D width, R raw patches, K output r
 
 import pytest
 import torch
-from torch.nn import functional
+from videos import GRID, TOKENS, WIDTH, drifting, pool, tower_of, video_of
 
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.prumerge import PruMerge, PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge, refine, run_lengths
 from sharpv.pruners.vidcom2 import VidCom2
-from sharpv.tokens import Tower, VideoTokens
-
-GRID, WIDTH, RAW = (5, 6), 16, 9
-TOKENS = GRID[0] * GRID[1]
-METHODS = [
-    PruMerge(),
-    PruMergePlus(),
-    PruMergePlus(adaptive=True),
-    PruMergePlus(adaptive=True, official=True),
-    DyCokeMerge(),
-    DyCokeMerge(0.3, "raster", True, "keep"),
-    DivPrune(0.2),
-    PruneVidMerge(),
-    VidCom2(),
-]
-SORTED = [DyCokeMerge(order="raster"), DivPrune(0.3), VidCom2(), VidCom2(0.7)]
-WHOLE = [PruMerge(1), PruMergePlus(1), DyCokeMerge(1), DivPrune(1), PruneVidMerge(1, 1), VidCom2(1)]
-
-
-def pool(rows_TRX):
-    maps_TXhw = rows_TRX.transpose(1, 2).unflatten(2, (RAW, RAW))
-    return functional.interpolate(maps_TXhw, size=GRID, mode="bilinear").flatten(2).transpose(1, 2)
-
-
-def tower_of(frames, has_cls=False):
-    generator = torch.Generator().manual_seed(frames)
-    queries, keys = torch.randn(2, frames, 3, RAW**2 + has_cls, 8, generator=generator)
-    return Tower({-1: queries}, {-1: keys}, has_cls, torch.zeros(frames, RAW**2, 0), None, pool)
-
-
-def video_of(features_TPD, has_cls=False):
-    return VideoTokens(features_TPD, GRID, seed=7, tower=tower_of(len(features_TPD), has_cls))
-
-
-def drifting(frames=6):
-    """Scenes of three frames whose tokens change a little within a scene."""
-    generator = torch.Generator().manual_seed(3)
-    scene_TPD = torch.randn(-(-frames // 3), TOKENS, WIDTH, generator=generator).repeat_interleave(3, 0)[:frames]
-    return scene_TPD + 0.3 * torch.randn(frames, TOKENS, WIDTH, generator=generator)
+from sharpv.tokens import VideoTokens
 
 
 def counts_of(selection, video):
@@ -144,15 +106,6 @@ def test_prumerge_without_outliers():
     assert min(counts_of(PruMergePlus(**strict).select(video), video)) > 1
 
 
-@pytest.mark.parametrize("method", SORTED, ids=repr)
-def test_sorted_unique_in_range(method):
-    video = video_of(drifting())
-    origin_K = method.select(video).origin_K
-    assert origin_K.diff().min() > 0
-    assert origin_K.min() >= 0
-    assert origin_K.max() < video.total
-
-
 def test_prunevid_rows_are_the_means_of_their_tokens():
     video = video_of(drifting())
     selection = PruneVidMerge().select(video)
@@ -184,53 +137,6 @@ def test_divprune_repeats_copies_only_officially():
     zero_PD = drifting(1)
     zero_PD[0, 7] = 0
     assert DivPrune(0.2, official=True).picks(zero_PD[0])[0].tolist() == [7, 0, 0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("method", WHOLE, ids=repr)
-@pytest.mark.parametrize("frames", [1, 7])
-def test_keep_everything(method, frames):
-    video = video_of(drifting(frames))
-    selection = method.select(video)
-    assert method.may_keep_all
-    assert selection.origin_K.tolist() == list(range(video.total))
-    assert torch.equal(selection.rows(video.features_ND), video.features_ND)
-
-
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_deterministic(method):
-    first, second = (method.select(video_of(drifting())) for _ in range(2))
-    assert torch.equal(first.origin_K, second.origin_K)
-    assert torch.equal(first.rows(drifting().flatten(0, 1)), second.rows(drifting().flatten(0, 1)))
-
-
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-@pytest.mark.parametrize("has_cls", [False, True])
-@pytest.mark.parametrize(
-    "features_TPD",
-    [drifting(1), drifting(2), drifting(3), drifting(1).expand(8, -1, -1), torch.zeros(8, TOKENS, WIDTH)],
-    ids=["one frame", "two frames", "three frames", "identical frames", "zero vectors"],
-)
-def test_degenerate_videos(method, has_cls, features_TPD):
-    video = video_of(features_TPD, has_cls)
-    selection = method.select(video)
-    assert 0 < len(selection) <= video.total + video.frames
-    assert selection.origin_K.max() < video.total
-    assert selection.rows(video.features_ND).isfinite().all()
-    assert len(selection.per_frame(video)) == video.frames
-
-
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_half_precision_features_are_taken(method):
-    video = video_of(drifting().bfloat16())
-    assert method.select(video).rows(video.features_ND).dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_infinite_features_are_refused(method):
-    features_TPD = drifting()
-    features_TPD[4, 2, 1] = torch.inf
-    with pytest.raises(ValueError, match="frame 4"):
-        method.select(video_of(features_TPD))
 
 
 def test_refused_settings():

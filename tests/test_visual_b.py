@@ -8,50 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
+from videos import RAW, TOKENS, drifting, pool, tower_of, video_of
 
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastvid import FastVID
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.visionzip import VisionZip
-from sharpv.tokens import Tower, VideoTokens
-
-GRID, WIDTH, RAW = (5, 6), 16, 9
-TOKENS = GRID[0] * GRID[1]
-METHODS = [EVS(), VCast(), VCast(official=True), VisionZip(), Scissor(tau=0.6), Scissor(0.6, 0.4, True), FastVID()]
-SORTED = [EVS(), VCast(), VCast(official=True), FastVID(), FastVID(keep_ratio=0.3, context_share=0.9)]
-WHOLE = [EVS(1), VCast(1), VCast(1, official=True), VisionZip(1), FastVID(1), Scissor(tau=1)]
-
-
-class Probe(nn.Module):
-    """A pooling head in small: mean state and attention by the first channel."""
-
-    def forward(self, states_TRX):
-        return states_TRX.mean(1), states_TRX[..., 0].softmax(-1)
-
-
-def pool(rows_TRX):
-    maps_TXhw = rows_TRX.transpose(1, 2).unflatten(2, (RAW, RAW))
-    return functional.interpolate(maps_TXhw, size=GRID, mode="bilinear").flatten(2).transpose(1, 2)
-
-
-def tower_of(frames, has_cls=False, head=True):
-    generator = torch.Generator().manual_seed(frames)
-    queries, keys = torch.randn(2, frames, 3, RAW**2 + has_cls, 8, generator=generator)
-    states_TRX = torch.randn(frames, RAW**2, 12, generator=generator)
-    return Tower({-1: queries}, {-1: keys}, has_cls, states_TRX, Probe() if head else None, pool)
-
-
-def video_of(features_TPD, **tower):
-    return VideoTokens(features_TPD, GRID, seed=7, tower=tower_of(len(features_TPD), **tower))
-
-
-def drifting(frames=6):
-    """Scenes of three frames whose tokens change a little within a scene."""
-    generator = torch.Generator().manual_seed(3)
-    scene_TPD = torch.randn(-(-frames // 3), TOKENS, WIDTH, generator=generator).repeat_interleave(3, 0)[:frames]
-    return scene_TPD + 0.3 * torch.randn(frames, TOKENS, WIDTH, generator=generator)
 
 
 def per_frame(selection, frames):
@@ -71,14 +34,6 @@ def test_declared_budget(keep_ratio, frames):
     assert per_frame(VisionZip(keep_ratio).select(video), frames).tolist() == [round(TOKENS * keep_ratio)] * frames
     kept = len(FastVID(keep_ratio).select(video))
     assert frames <= kept <= frames * int(TOKENS * keep_ratio)
-
-
-@pytest.mark.parametrize("method", SORTED, ids=repr)
-def test_sorted_unique_in_range(method):
-    origin_K = method.select(video_of(drifting())).origin_K
-    assert origin_K.diff().min() > 0
-    assert origin_K.min() >= 0
-    assert origin_K.max() < 6 * TOKENS
 
 
 @pytest.mark.parametrize("has_cls", [False, True])
@@ -113,46 +68,6 @@ def test_merged_rows_account_for_their_tokens():
     assert 1 < len(scissor) < video.total
     assert (scissor.origin_K == -1).all()
     assert sum(scissor.per_frame(video)) == pytest.approx(len(scissor.assign_N.unique()))
-
-
-@pytest.mark.parametrize("method", WHOLE, ids=repr)
-def test_keep_everything(method):
-    video = video_of(drifting())
-    selection = method.select(video)
-    assert method.may_keep_all
-    assert selection.origin_K.tolist() == list(range(video.total))
-    assert torch.equal(selection.rows(video.features_ND), video.features_ND)
-
-
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_deterministic(method):
-    first, second = (method.select(video_of(drifting())) for _ in range(2))
-    assert torch.equal(first.origin_K, second.origin_K)
-    rows = drifting().flatten(0, 1)
-    assert torch.equal(first.rows(rows), second.rows(rows))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_odd_videos(method, dtype):
-    still_TPD = drifting(1).expand(5, -1, -1)
-    gap_TPD = drifting(5)
-    gap_TPD[2] = 0
-    for features_TPD in (drifting(1), still_TPD, torch.ones(5, TOKENS, WIDTH), gap_TPD, torch.zeros(5, TOKENS, WIDTH)):
-        video = video_of(features_TPD.to(dtype))
-        selection = method.select(video)
-        assert 0 < len(selection) <= video.total
-        assert selection.rows(video.features_ND).dtype == dtype
-        if not (isinstance(method, Scissor) and method.official):
-            assert torch.isfinite(selection.rows(video.features_ND)).all()
-
-
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_not_finite(method):
-    features_TPD = drifting()
-    features_TPD[4, 3, 2] = torch.nan
-    with pytest.raises(ValueError, match="frame 4"):
-        method.select(video_of(features_TPD))
 
 
 @pytest.mark.parametrize("method", [EVS(), VCast(), VisionZip(), FastVID()], ids=repr)

@@ -45,7 +45,7 @@ def stage(group: str, choice: Any, options: DictConfig | None, model: DictConfig
     if options:
         config = OmegaConf.merge(config, options)
     holder = OmegaConf.create({"model": model, "stage": config})
-    resolved = OmegaConf.to_container(holder.stage, resolve=True)
+    resolved: Any = OmegaConf.to_container(holder.stage, resolve=True)
     assert isinstance(resolved, dict)
     return resolved
 

@@ -28,9 +28,7 @@ def run(config: DictConfig, command: str) -> int:
     built = [(instantiate(model), configure.table_rows(config, model)) for model in models]
     if config.dry_run:
         for model, rows in built:
-            print(
-                f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all configurations build"
-            )
+            print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
         return 0
     require_available([model for model, _ in built], benchmarks)
     _prepare(benchmarks)
@@ -41,7 +39,7 @@ def run(config: DictConfig, command: str) -> int:
     _report(config, [folder for folder, _ in ran], benchmarks)
     if errors > config.allow_errors:
         print(
-            f"INCOMPLETE: {errors} answers failed (allow_errors={config.allow_errors}); see the error rows in samples.jsonl"
+            f"INCOMPLETE: {errors} answers failed (allow_errors={config.allow_errors}); see {ran[0][0]}/samples.jsonl"
         )
         return 1
     return 0
@@ -143,7 +141,7 @@ def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig
     if config.wandb.mode != "disabled":
         from sharpv.evaluation.tracking import log_table
 
-        settings = OmegaConf.to_container(config, resolve=True)
+        settings: Any = OmegaConf.to_container(config, resolve=True)
         log_table(output / f"{config.table}.csv", settings, config.wandb.project, config.wandb.mode)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def frame_indices(total: int, count: int) -> np.ndarray:
-    """`count` indices from first to last frame, truncated as numpy's linspace with dtype=int; repeats in short videos."""
+    """`count` indices from first to last frame, truncated as numpy's integer linspace; repeats in short videos."""
     if total < 1:
         raise ValueError("the video holds no frame")
     return np.arange(count) * (total - 1) // max(count - 1, 1)

@@ -6,6 +6,7 @@ Shape suffixes: T frames, H height, W width, C channels, B batch (1), N prompt r
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class Loaded:
 
     name: str
     adapter: Adapter
-    tokenizer: object
-    image_processor: object
+    tokenizer: Any
+    image_processor: Any
     frames: int
     prompt: str
     repetition_penalty: float
@@ -100,14 +101,14 @@ class LlavaOnevisionModel:
             if self.device == "auto"
             else torch.device(self.device)
         )
-        model = LlavaOnevisionForConditionalGeneration.from_pretrained(
+        model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
             self.path,
-            revision=self.revision,
+            revision=self.revision or "main",
             dtype=getattr(torch, self.dtype),
             attn_implementation=self._backend(device),
             use_safetensors=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
+        tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision or "main")
         return Loaded(
             name=self.name,
             adapter=adapter_for(model.to(device).eval()),
@@ -116,7 +117,7 @@ class LlavaOnevisionModel:
             frames=self.frames,
             prompt=self.prompt,
             repetition_penalty=self.repetition_penalty,
-            stop_ids=frozenset(tokenizer.convert_tokens_to_ids(self.stop_tokens)),
+            stop_ids=frozenset(map(tokenizer.convert_tokens_to_ids, self.stop_tokens)),
             weights_hash=self.weights_hash(),
         )
 
@@ -138,7 +139,7 @@ class LlavaOnevisionModel:
         return digest.hexdigest()
 
 
-def _image_processor(side: int) -> object:
+def _image_processor(side: int) -> Any:
     from transformers import SiglipImageProcessorPil
 
     return SiglipImageProcessorPil(

@@ -1,6 +1,6 @@
 """One pass over the questions: each video is decoded and encoded once, then every row of the table answers.
 
-Shape suffixes: T frames, P tokens per frame, C channels, H height, W width, D width, S separator rows, N dense prompt rows.
+Shape suffixes: T frames, P tokens per frame, C channels, H height, W width, D width, S separator rows, N prompt rows.
 """
 
 import base64
@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ FAILURES = (ValueError, RuntimeError)
 
 @dataclass
 class Encoded:
-    """A video at the language model's door: tokens (T, P, D), separators (S, D), tower inside, pixels, and stage times."""
+    """A video at the language model's door: its tokens, separators, the tower's inside by layers, and stage times."""
 
     tokens_TPD: torch.Tensor
     separators_SD: torch.Tensor
@@ -124,7 +125,7 @@ class Runner:
             encoded = self._attempt(lambda: self._encode(sample.video, self._taps(rows)))
             for row in rows:
                 if isinstance(encoded, Encoded):
-                    self._attempt(lambda r=row: self._answer(sample, r, encoded))
+                    self._attempt(partial(self._answer, sample, row, encoded))
 
     @torch.inference_mode()
     def _encode(self, video: Path, taps: set[tuple[int, ...]]) -> Encoded:
@@ -243,7 +244,7 @@ class Runner:
             "visual_kept": layout.visual,
             "frames": layout.frames,
             "grid": list(layout.grid),
-            "kept_bits": base64.b64encode(np.packbits(kept_N)).decode(),
+            "kept_bits": base64.b64encode(np.packbits(kept_N).tobytes()).decode(),
             "kept_per_frame": per_frame,
             "vr": report.vr,
             "vr_requested": row.vr_requested,

@@ -1,6 +1,6 @@
 """Scores of our own: every question counts, unparsed answers are counted, nothing is guessed.
 
-Each process_results gives one dict a question, {"score": 0-1 float, "video": cluster id, "answered": bool, "parsed": str},
+Each process_results gives one dict a question, {"score": 0-1, "video": cluster id, "answered": bool, "parsed": str},
 under the task's metric name; aggregations return 0-1 means as Python floats.
 """
 
@@ -13,15 +13,18 @@ from sharpv.tiny.questions import LETTERS, Question
 
 
 def parse_letter(text: str, options: list[str]) -> str | None:
-    """The option letter that an answer names, or None: a letter standing alone, else the exact text of one option."""
-    answer = text.strip()
+    """The option letter that an answer names, or None.
+
+    The exact text of one option comes first (so that "A man" is an option and not the letter A), then a letter that
+    stands alone or before a full stop, colon or bracket.
+    """
     letters = LETTERS[: len(options)]
-    match = re.match(rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?![\w'])", answer, re.IGNORECASE)
-    if match and (match[1].isupper() or len(answer) == 1):
-        return match[1].upper()
-    plain = _plain(answer)
+    plain = _plain(text)
     exact = [letter for letter, option in zip(letters, options, strict=False) if _plain(option) == plain]
-    return exact[0] if len(exact) == 1 else None
+    if len(exact) == 1:
+        return exact[0]
+    match = re.match(rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?:[.):]|\s*$)", text.strip(), re.IGNORECASE)
+    return match[1].upper() if match else None
 
 
 def _plain(text: str) -> str:

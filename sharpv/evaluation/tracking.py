@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 
-def log_table(csv: Path, settings: dict[str, Any], project: str, mode: str) -> None:
+def log_table(csv: Path, settings: dict[str, Any], project: str, mode: Any) -> None:
     """Log a table's CSV. mode: `offline` writes to ./wandb, `online` needs a key that is already set up.
 
     ValueError for another mode, or for `online` without a key.

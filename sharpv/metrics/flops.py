@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LanguageShape:
-    """Sizes of a decoder: width d, feed-forward width m, depth, query heads, key-value heads, head width, vocabulary."""
+    """Sizes of a decoder; width is the d and feed_forward the m of the formulas."""
 
     width: int
     feed_forward: int

@@ -1,11 +1,13 @@
 """LLaVA-OneVision (Qwen2 + SigLIP) as transformers ships it: where its video tokens lie and how they are made.
 
-Shape suffixes: T frames, P tokens per frame, D width, C channels, H height, W width, R raw patches, A heads, E head width.
+Shape suffixes: T frames, P tokens per frame, D width, C channels, H height, W width, N video rows, R raw patches,
+A heads, E head width, X tower width.
 """
 
 import math
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,15 +19,15 @@ from sharpv.tokens import Tower
 
 @dataclass
 class LlavaOnevision:
-    """Adapter of the stock class; see `sharpv.runtime.adapter.Adapter`. ValueError for a subclass or another class."""
+    """Adapter of the stock class, see `sharpv.runtime.adapter`; ValueError for a subclass or another class."""
 
-    model: LlavaOnevisionForConditionalGeneration
+    model: Any
 
     def __post_init__(self) -> None:
         if type(self.model) is not LlavaOnevisionForConditionalGeneration:
             raise ValueError(
-                f"expected the stock LlavaOnevisionForConditionalGeneration, got {type(self.model).__name__}: a subclass skips "
-                "the library's key renamings and leaves weights random; attach pruners from outside instead"
+                f"expected the stock LlavaOnevisionForConditionalGeneration, got {type(self.model).__name__}: a subclass "
+                "skips the library's key renamings and leaves weights random; attach pruners from outside instead"
             )
 
     @property
@@ -37,7 +39,7 @@ class LlavaOnevision:
         return self.model.config.image_token_id
 
     @property
-    def language_model(self) -> nn.Module:
+    def language_model(self) -> Any:
         return self.model.model.language_model
 
     @property

@@ -40,7 +40,7 @@ class Layout:
     length: rows fed. start: first visual row; visual rows are contiguous. visual: their number V.
     dense_visual: visual tokens of the dense model. depth: decoder layers. frames, grid: of the video.
     fed_VD: the visual rows as fed. selection: what the visual stage returned, None if there was none.
-    frame_V, patch_V: frame and place in the grid of each row, -1 where the row is synthetic; int64 on the model's device.
+    frame_V, patch_V: frame and place in the grid of each row, -1 where it is synthetic; int64 on the model's device.
     separators: rows right behind the visual ones that belong to the video but are no visual tokens.
     """
 

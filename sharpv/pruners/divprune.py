@@ -24,8 +24,9 @@ class DivPrune(VisualPruner):
     keep_ratio: SUBSET_RATIO, threshold_ratio; round(keep_ratio * N) tokens stay, halves to even. official: chosen
     tokens stay candidates, so that copies are fed repeatedly once nothing else is left, and a zero vector gives NaN.
 
-    Promises: sorted; unique unless official. O(N^2 D) for the first pick, in blocks of 64 MB, then O(N D) a pick with a
-    running minimum; no N x N matrix is held. The first of equals wins.
+    Promises: sorted; unique unless official. The first of equals wins.
+    Complexity: O(N^2 D) for the first pick, in blocks of 64 MB, then O(N D) a pick with a running minimum; no N x N
+    matrix is held; the authors hold it and look at all K chosen rows again at each pick, O(K^2 N).
     Deviations: chosen tokens are masked (the same picks as long as the winning distance is above rounding) and a zero
     vector's norm is clamped; distances are float32 where the authors use the model's dtype; the model's newline row is
     no candidate. Measured in the specs on 392 x 64 features at 98 kept, half-precision distances share 97 (float16) or

@@ -27,7 +27,8 @@ class DyCokeMerge(VisualPruner):
     `raster` by place. window_tail_fix: prune the third frame of the last full window as well. odd_frame: with an odd
     number of frames the official code loses the last one (`drop`); `keep` leaves it whole.
 
-    Promises: unique; sorted only with order="raster". O(N D) time and memory.
+    Promises: unique; sorted only with order="raster".
+    Complexity: O(N D) time and memory, as the authors'.
     Deviations: keep_ratio = 1 changes nothing, order and odd frame included; fewer than five frames, where the official
     code crashes, prune the second and fourth frame and leave the others whole. The defaults are otherwise the official
     behaviour. Cosines are float32: in half precision many tie, and in float16 13 of 878 kept tokens differed.

@@ -37,8 +37,9 @@ class DyCokeCache(MemoryPruner):
     visual row is left out of V and always read. official: carries the last scores of one generation over to the next
     one's first step.
 
-    The first token never depends on this stage. Memory is not saved, only reads. Promises: sorted, unique. O(H N E) per
-    step and O(H N) memory, one scalar read back; the authors compute such a row in every layer.
+    The first token never depends on this stage. Memory is not saved, only reads. Promises: sorted, unique.
+    Complexity: O(H N E) per step and O(H N) memory, one scalar read back; the authors compute such a row in every
+    layer.
     Deviations: state is fresh for each generation unless `official`. Equal scores go to the earlier row. The row is
     float32, the authors' is in the model's dtype.
     """

@@ -18,15 +18,17 @@ class EVS(VisualPruner):
     """Ranks every token by its cosine dissimilarity D to the same place of the previous frame and keeps the top of the
     whole video. Frame 1 has no predecessor: it outranks everything, is always kept whole and is paid from the budget.
 
-    Paper: arXiv 2510.14624 (NVIDIA). Code: vLLM's `--video-pruning-rate`, read in sglang 0.5.9 (PyPI), evs_core.py.
+    Paper: arXiv 2510.14624 (NVIDIA). Official: vLLM's `--video-pruning-rate`, read in sglang 0.5.9 (PyPI), evs_core.py.
+
     D[t, p] = 1 - cos(E[t, p], E[t-1, p]), high = keep; kept = max(P, floor(N * keep_ratio)).
 
     keep_ratio: share kept, 1 - q with the authors' pruning rate q. EVS is off by default and no single q is the
     paper's; the default is the q = 0.75 of the vLLM evaluation.
 
-    Promises: sorted, unique, exactly the declared count; later frames may vanish, a share below 1/T is out of reach
-    and a one-frame video is kept whole. Original positions are kept. Raises ValueError for features that are not
-    finite, naming the frame. Complexity O(N D + N log N), no attention.
+    Promises: sorted, unique, exactly the declared count; later frames may vanish, a share below 1/T is out of reach and
+    a one-frame video is kept whole. Original positions are kept. Raises ValueError for features that are not finite,
+    naming the frame.
+    Complexity: O(N D + N log N), no attention.
     Deviations: float32 features whatever the model's dtype. Ties go to the earlier token, as in the stable sort there.
     """
 

@@ -23,7 +23,8 @@ class FastVID(VisualPruner):
     pooling head attends to. The context budget of a segment goes to some of its frames, whose density peaks become
     anchors, and each of these frames merges all other tokens of the segment into its own anchors.
 
-    Paper: NeurIPS 2025. Code: github.com/LunarShen/FastVID @ a40a109cb8df20e8c2c17c6850f8269717369990.
+    Paper: FastVID, NeurIPS 2025. Official: LunarShen/FastVID @ a40a109cb8df20e8c2c17c6850f8269717369990.
+
     Density = exp(-mean of the 4 smallest squared distances / D, the token itself included), peak score = density *
     distance to the nearest denser token; anchor <- w anchor + (1 - w) mean(its m tokens), w = max(1 / (m + 1), beta).
 
@@ -34,8 +35,9 @@ class FastVID(VisualPruner):
     Needs a tower whose `head` maps `states_TRX`, final norm included, to the pair (pooled frame vector (T, X), probe
     attention per patch (T, R), mean over heads); a tower without one raises ValueError.
     Promises: sorted, unique, original positions, at most floor(keep_ratio P) T tokens: an anchor frame gets
-    floor(context L / ceil(L / stride)) anchors in a segment of L frames, and never more than it has tokens that are
-    not salient. Complexity O(T P^2 D) for densities and O(N A D) per anchor frame; one read-back, the cuts.
+    floor(context L / ceil(L / stride)) anchors in a segment of L frames, and never more than it has tokens that are not
+    salient.
+    Complexity: O(T P^2 D) for densities and O(N A D) per anchor frame; one read-back, the cuts.
     Deviations: no random noise on the density, the earlier of equally dense tokens counts as denser (same indices in
     every golden file); the self distance is exactly 0; context_share = 0 and fewer frames than segments work;
     keep_ratio = 1 keeps all unchanged. A token is merged once per anchor frame of its segment; `assign_N` names the

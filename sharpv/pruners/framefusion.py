@@ -43,7 +43,8 @@ class FrameFusion(MemoryPruner):
 
     Merged rows keep the place and position of their earliest row and weigh as one row in a later mean. Each layer
     caches what is alive at its attention. Promises: sorted, unique; the count depends on the video, the mean over
-    layers does not. O(V D) per call, one count read back; O(H Q N) for the row that prunes; no quadratic term.
+    layers does not.
+    Complexity: O(V D) per call, one count read back; O(H Q N) for the row that prunes; no quadratic term.
     Deviations: the budget counts the model's own layers unless `official`; a call after as many merges as layers does
     nothing (officially a division by zero). A zero row resembles nothing (NaN and merged first in the authors' code, a
     case that `official` leaves out). Equal scores go to the earlier row. Similarities and means are float32; the

@@ -36,7 +36,8 @@ class PruMerge(VisualPruner):
     and a remainder even where nothing was dropped.
 
     Promises: unique; a frame's rows lie together, its remainder (-1) last; sorted within a frame with order="raster".
-    O(R C) a frame for the attention, O(R^2 C) without CLS, O(K P C) for the neighbours.
+    Complexity: O(R C) a frame for the attention, O(R^2 C) without CLS, O(K P C) for the neighbours; the authors form
+    all R^2 scores with CLS too.
     Deviations: works on the frame as projected and pooled (official: before the projector, no pooling); attention is
     float32 where the authors use the model's dtype; the rule for towers without CLS is ours, no official one exists.
     """

@@ -19,7 +19,8 @@ class PruneVidMerge(VisualPruner):
     """Cuts the video into segments of similar frames, averages over each segment the places that hardly change, and
     merges by density-peak clustering what is alike among those static places and within each frame's other tokens.
 
-    Paper: arXiv 2412.16117 (ACL 2025). Official: Visual-AI/PruneVid @ b12600c6176c606ee4b6b7d9e26f4aa46d0dfd42.
+    Paper: PruneVid, ACL 2025 (arXiv 2412.16117). Official: Visual-AI/PruneVid @
+    b12600c6176c606ee4b6b7d9e26f4aa46d0dfd42.
 
     keep_ratio: cluster_ratio; clusters per token of a group that is merged. static_threshold: tau; a place is static
     if the mean cosine over all pairs of the segment's frames is above it. segment_ratio: temporal_segment_ratio; frame
@@ -28,12 +29,14 @@ class PruneVidMerge(VisualPruner):
 
     Rows: per segment the static group, then each frame's own group; `group_K` numbers them so, empty groups included.
     Within a merged group rows come by falling cluster score, not by place; a row of one token keeps its `origin_K`.
-    Promises: neither sorted nor a fixed count. Quadratic only within a group: O(T P^2 D) time, O(T P^2) memory.
+    Promises: neither sorted nor a fixed count.
+    Complexity: O(T P^2 D) time, O(T P^2) memory, quadratic only within a group; the authors' static test compares all
+    pairs of a segment's frames, O(W^2 P D).
     Deviations: the noise is drawn from the sample's seed, not from the global generator; distances are exact (the
-    official ones are rounded); groups that a keep_ratio of 1 would only reorder stay in place, so that
-    keep_ratio = static_threshold = 1 changes nothing; fewer frames than `neighbours` or than one per cluster, where the
-    official code crashes, use what there is. Once the mean squared neighbour distance per channel reaches about 10,
-    densities sink below the noise, which then decides the clusters.
+    official ones are rounded); groups that a keep_ratio of 1 would only reorder stay in place, so that keep_ratio =
+    static_threshold = 1 changes nothing; fewer frames than `neighbours` or than one per cluster, where the official
+    code crashes, use what there is. Once the mean squared neighbour distance per channel reaches about 10, densities
+    sink below the noise, which then decides the clusters.
     """
 
     keep_ratio: float = 0.5

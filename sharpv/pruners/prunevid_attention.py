@@ -37,7 +37,8 @@ class PruneVidAttention(MemoryPruner):
     its configuration files' defaults differ.
 
     Groups are those of `PruneVidMerge` (`group_K`: per segment its static rows, then each frame's others).
-    Promises: sorted, unique. O(H Q N E) time beside one key projection, O(H Q N) memory, once; the authors form H N^2.
+    Promises: sorted, unique.
+    Complexity: O(H Q N E) time beside one key projection, O(H Q N) memory, once; the authors form H N^2.
     Deviations: behind another visual stage, or none, each frame is a group and rows that belong to no frame are one.
     With fewer key-value heads than heads, where the official code fails, keys serve their group of heads. Separator
     rows behind the video (newline) are kept and ask nothing. Equal scores go to the earlier row. Scores stay float32;

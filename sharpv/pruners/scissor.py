@@ -24,7 +24,8 @@ class Scissor(VisualPruner):
     """Links tokens whose cosine exceeds tau and replaces each connected component by its mean, frame by frame and then
     once over all frame means. Every original token is then averaged into the mean that it resembles most.
 
-    Paper: arXiv 2506.21862. Code: github.com/HumanMLLM/LLaVA-Scissor @ b63354c81e55c82e5d48ced3c993454183b79425.
+    Paper: LLaVA-Scissor, arXiv 2506.21862. Official: HumanMLLM/LLaVA-Scissor @
+    b63354c81e55c82e5d48ced3c993454183b79425.
 
     tau: similarity bound (mm_zip_tau); a higher one keeps more. The count cannot be set, it follows from the video.
     epsilon: error tolerance (mm_zip_epsilon); only with `official`, which links just min(n, ceil(ln n / epsilon^2))
@@ -36,11 +37,11 @@ class Scissor(VisualPruner):
     and stands in no frame's count. A video in which nothing merges is kept unchanged (`official` averages all the
     same). Contiguous positions. ValueError for features that are not finite. Half precision flips links whose cosine
     lies near tau.
-    Complexity O(T P^2 D + n^2 D + N K D) with n frame means, quadratic by definition and done in blocks; one read-back
+    Complexity: O(T P^2 D + n^2 D + N K D) with n frame means, quadratic by definition and done in blocks; one read-back
     of links per frame and block. official walks every link in Python, since path halving depends on their order.
     Deviations: exact components unless `official`; float32; a zero token has cosine 0 to all, while with `official` its
-    cosine is undefined and it attracts every token; separators stay, the released code has none; the published
-    numbers are of the authors' own base model.
+    cosine is undefined and it attracts every token; separators stay, the released code has none; the published numbers
+    are of the authors' own base model.
     """
 
     tau: float = 0.9

@@ -23,12 +23,15 @@ class VisualSharpV(VisualPruner):
     Spatial dissimilarity S is taken against the mean of the frame's tokens, temporal dissimilarity T against the same
     place in the previous frame; importance is I = T + spatial_weight * S (high = keep).
 
-    mode: `adaptive` keeps round(P * ||T_t||_2 / (2 sqrt(P))) tokens of frame t, possibly none; `manual` keeps tokens with
-    I > threshold. spatial_weight: the paper's w. threshold: the paper's K. dissimilarity: `euclidean` distance of unit
-    vectors (0..2) or `cosine`, 1 - cos (0..2). first_frame_temporal: frame 1 has no predecessor; its budget comes
+    mode: `adaptive` keeps round(P * ||T_t||_2 / (2 sqrt(P))) tokens of frame t, possibly none; `manual` keeps tokens
+    with I > threshold. spatial_weight: the paper's w. threshold: the paper's K. dissimilarity: `euclidean` distance of
+    unit vectors (0..2) or `cosine`, 1 - cos (0..2). first_frame_temporal: frame 1 has no predecessor; its budget comes
     from S; `spatial` lets T_1 := S_1 enter I too, `zero` leaves T_1 = 0 there.
 
+    Paper: SharpV, arXiv 2511.08003, Eqs. 1-6. Official: none released; written from the paper's text.
+
     Promises: sorted, unique. Raises ValueError for features that are not finite, naming the frame.
+    Complexity: O(N D) time and memory, no attention.
     Deviations: none known; the readings that the paper leaves open are the fields. Scores are float32 whatever the
     features' dtype; rounding features to bfloat16 first moves I by up to about 4e-3, which swaps near-ties.
     """
@@ -94,7 +97,10 @@ class MemorySharpV(MemoryPruner):
     never depends on this stage; `in_prefill` hides them there too. reencode: positions of the keys left become
     contiguous again.
 
-    One scalar a layer is read back. Deviations: the paper does not say whether prefill is affected; see `acts`.
+    Paper: SharpV, arXiv 2511.08003, Eq. 7. Official: none released; written from the paper's text.
+
+    Complexity: O(V D) a layer, one scalar read back.
+    Deviations: the paper does not say whether prefill is affected; see `acts`.
     """
 
     threshold: float = 0.2

@@ -17,16 +17,18 @@ class VCast(VisualPruner):
     """Shares a fixed budget among the frames by the curvature of the path that the mean token takes through time.
     Each frame then keeps the tokens that differ most from its mean token and have the largest norm.
 
-    Paper: arXiv 2603.27650. Code: github.com/xinyouu/V-CAST @ c235ef3c0a88a77edf5e84956a02d90d718325c6.
-    r_t = unit mean token; curvature c_t = 1 - cos(r_t - r_{t-1}, r_{t+1} - r_t), 1 at both ends; frame share
-    softmax(c / temperature); token score (high = keep) = 1 - cos(token, r_t) + min-max norm within the frame.
+    Paper: V-CAST, arXiv 2603.27650. Official: xinyouu/V-CAST @ c235ef3c0a88a77edf5e84956a02d90d718325c6.
+
+    r_t = unit mean token; curvature c_t = 1 - cos(r_t - r_{t-1}, r_{t+1} - r_t), 1 at both ends; frame share softmax(c
+    / temperature); token score (high = keep) = 1 - cos(token, r_t) + min-max norm within the frame.
 
     keep_ratio: share kept (retain_ratio). min_k: tokens that every frame keeps at least (min_k). temperature: of the
     softmax (budget_temp). official: hand the tokens left over by rounding to the frame with the largest fraction, up
     to its cap, then to the next one, as the released code does; otherwise each frame gets one in turn.
 
     Promises: sorted, unique, exactly max(round(T P keep_ratio), T min_k) tokens. Original positions are kept. Raises
-    ValueError for features that are not finite, naming the frame. Complexity O(T P D), no attention.
+    ValueError for features that are not finite, naming the frame.
+    Complexity: O(T P D), no attention.
     Deviations: released for Qwen3-VL only, so on another model this is our transfer of the same function; `official`.
     """
 

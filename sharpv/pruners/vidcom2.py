@@ -18,18 +18,20 @@ class VidCom2(VisualPruner):
     most from both the video's and the frame's centre. Similarity to a centre at squared distance s of unit tokens is
     the sum of exp(-s / (2 a)) over the widths a (0..5, low = keep), on the least varying half of the channels.
 
-    Paper: arXiv 2505.14454 (EMNLP 2025). Official: xuyang-liu16/VidCom2 @ 944a17d14f4848ad080a65eab2b0711a760fa154.
+    Paper: VidCom2, EMNLP 2025 (arXiv 2505.14454). Official: xuyang-liu16/VidCom2 @
+    944a17d14f4848ad080a65eab2b0711a760fa154.
 
     keep_ratio: R_RATIO, base_scale; the nominal share R. Frame t keeps round(P * min(1, R * (1 + softmax_t - 1/T)))
     tokens, halves to even, at least one. channel_ratio: share of channels scored on. temperature: of the softmax over
     frames. widths: alphas.
 
     Promises: sorted, unique. The total is near keep_ratio * N but not equal: frames round independently and what the
-    bound of a full frame cuts off is not handed on; report the achieved share. O(N D) time and memory.
-    Deviations: keep_ratio = 1 keeps everything (the official rule keeps less, since most frames fall below their
-    mean share); scores are float32 where the authors use the model's dtype; ties keep the lowest index. Measured in
-    the specs on 32 x 196 x 3584 synthetic tokens, half-precision scores keep 97.8% (float16) or 86.9% (bfloat16)
-    of the float32 choice.
+    bound of a full frame cuts off is not handed on; report the achieved share.
+    Complexity: O(N D) time and memory, as the authors'.
+    Deviations: keep_ratio = 1 keeps everything (the official rule keeps less, since most frames fall below their mean
+    share); scores are float32 where the authors use the model's dtype; ties keep the lowest index. Measured in the
+    specs on 32 x 196 x 3584 synthetic tokens, half-precision scores keep 97.8% (float16) or 86.9% (bfloat16) of the
+    float32 choice.
     """
 
     keep_ratio: float = 0.25

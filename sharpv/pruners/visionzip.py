@@ -20,19 +20,21 @@ class VisionZip(VisualPruner):
     """Keeps in every frame the dominant tokens, those with most attention in the last tower layer that is run. Of the
     others, evenly spaced ones become contextual tokens that absorb the mean of the tokens with most similar keys.
 
-    Paper: CVPR 2025. Code: github.com/dvlab-research/VisionZip @ 3151f6df4fca36a4cd1c985e5956e725b1f9ad02 (CLIP,
-    attention of the CLS row); for towers without CLS github.com/cokeshao/HoliTom @
-    e9b2972f6895c9e7d7fe74eb8c3a2ecaab8056e0 (attention received, mean over heads and queries). Attention and
-    head-averaged keys go through the model's own pooling. contextual = target + mean of the tokens assigned to it,
-    a sum of two in both codes, so that its norm grows.
+    Paper: VisionZip, CVPR 2025. Official: dvlab-research/VisionZip @ 3151f6df4fca36a4cd1c985e5956e725b1f9ad02 (CLIP,
+    attention of the CLS row); for towers without CLS cokeshao/HoliTom @ e9b2972f6895c9e7d7fe74eb8c3a2ecaab8056e0
+    (attention received, mean over heads and queries).
+
+    Attention and head-averaged keys go through the model's own pooling. contextual = target + mean of the tokens
+    assigned to it, a sum of two in both codes, so that its norm grows.
 
     keep_ratio: share of a frame's tokens kept, dominant + contextual (64 of 576 in the paper; SPATIAL_TOKENS of
     the port / P). dominant_share: dominant of the kept ones (54 of 64).
 
     Promises: unique, round(keep_ratio P) rows a frame: floor(dominant_share of them) dominant ones in raster order,
     then the contextual ones in raster order of their targets, whose index they carry. Contiguous positions. ValueError
-    for features that are not finite, a missing tower, or a share that keeps no token. Complexity O(T A R^2 E) for a
-    tower without CLS, O(T A R E) with one, both in float32 and in blocks, and O(T M C E) for the merging.
+    for features that are not finite, a missing tower, or a share that keeps no token.
+    Complexity: O(T A R^2 E) for a tower without CLS, O(T A R E) with one, both in float32 and in blocks, and O(T M C E)
+    for the merging.
     Deviations: works on the tokens after projector and pooling, as the port does, where the original works before the
     projector; the CLS token, counted as dominant there, is no video token here, so all rows are patches. The port's
     defect with newlines in every grid row (rows permuted before newlines are put in) has no counterpart.

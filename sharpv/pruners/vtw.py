@@ -19,7 +19,7 @@ class VTW(MemoryPruner):
     separator: `withdraw` takes rows such as the newline away with the video, as the authors do with what stands among
     the image tokens; `keep` leaves them.
 
-    No scores; a gather, once. Visual rows are in K of depth layers.
+    Complexity: no scores; a gather, once. Visual rows are in K of depth layers.
     Deviations: the visual span is the real one for any prompt; the authors' mode with re-numbered positions is not
     offered.
     """

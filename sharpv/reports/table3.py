@@ -34,7 +34,7 @@ def write_table3(
     """
     runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
     table = build_table3(runs, paper, benchmarks)
-    output.mkdir(parents=True, exist_ok=True)
+    (output / name).parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, paper, runs, benchmarks)
     (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes))

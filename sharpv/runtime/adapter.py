@@ -1,12 +1,9 @@
 """What the runtime asks of a model family; `sharpv.models` holds one implementation a family."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
-
-from sharpv.tokens import Tower
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Geometry:
 class Adapter(Protocol):
     """One VideoLLM of transformers, used as it is."""
 
-    model: nn.Module
+    model: Any
 
     @property
     def video_token_id(self) -> int:
@@ -38,7 +35,7 @@ class Adapter(Protocol):
         ...
 
     @property
-    def language_model(self) -> nn.Module:
+    def language_model(self) -> Any:
         """The decoder: has `layers`, `rotary_emb`, `get_input_embeddings()` and `config`."""
         ...
 
@@ -50,12 +47,6 @@ class Adapter(Protocol):
         """Run tower, projector and pooling: tokens (T, P, D) and separator rows (S, D)."""
         ...
 
-    def tap_tower(self, layers: tuple[int, ...]) -> "Tap":
-        """A context manager under which an encode leaves the tower's inside in `Tap.tower()`."""
+    def tap_tower(self, layers: tuple[int, ...]) -> Any:
+        """A context manager under which an encode leaves the tower's inside in its `tower()` (a `Tower`)."""
         ...
-
-
-class Tap(Protocol):
-    def __enter__(self) -> "Tap": ...
-    def __exit__(self, *exc: object) -> None: ...
-    def tower(self) -> Tower: ...

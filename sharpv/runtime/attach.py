@@ -32,7 +32,7 @@ class LayerHooks:
     """Calls the session that is current, if any, from the decoder's layers."""
 
     def __init__(self, adapter: Adapter, stack: ExitStack):
-        self.session: Session | None = None
+        self.session: Any = None
         for index, layer in enumerate(adapter.language_model.layers):
             stack.callback(layer.register_forward_pre_hook(self._enter(index), with_kwargs=True).remove)
             stack.callback(layer.register_forward_hook(self._leave(index)).remove)
@@ -155,6 +155,7 @@ class _Generation:
         layers = self.adapter.language_model.layers
         prunable = make_prunable(cache, len(layers))
         tower = self.tap.tower() if self.tap else None
+        assert self.span is not None
         fed: FedPrompt = feed(embeddings, self.span, len(layers), self.visual, self.seed, tower)
         self._open(fed.layout, prunable)
         kwargs["inputs_embeds"], kwargs["position_ids"] = fed.embeddings_BLD, fed.positions_BL

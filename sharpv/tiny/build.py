@@ -29,7 +29,11 @@ CHAT_TEMPLATE = (
     "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
-WORDS = ["user", "assistant", "system", "What", "colour", "is", "the", "moving", "object", "Where", "does", "go", "shape", "appears", "briefly", "brief", "that", "first", "last", "When", "seen", "new", "old", "changes", "jump", "to", "How", "many", "white", "dots", "are", "there", "What", "happens", "background", "Is", "a", "an", "moving", "What", "Describe", "the", "motion", "goes", "stays", "turns", "jumps", "Options", "Best", "option", "Answer", "with", "the", "letter", "in", "words", "of", "only", "give", "best", "not", "video", "show", "yes", "no"]
+WORDS = (
+    "user assistant system What colour is the moving object Where does go shape appears briefly brief that first last "
+    "When seen new old changes jump to How many white dots are there happens background Is a an Describe motion goes "
+    "stays turns jumps Options Best option Answer with letter in words of only give best not video show yes no"
+).split(" ")
 PUNCTUATION = list("?.:,()")
 
 

@@ -53,30 +53,37 @@ class Packer:
         self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
         self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
 
-    def pack(self, scene: Scene, rng: np.random.Generator, letters: float) -> Packed:
-        """Fill the capacity with dialogues about a scene; `letters` is the share of questions asked with options."""
+    def pack(self, scene: Scene, rng: np.random.Generator, options: float, reply_text: bool) -> Packed:
+        """Fill the capacity with dialogues about a scene.
+
+        options: share of the questions asked with options. reply_text: the reply to those is the option's text, and
+        look-ups are left out; else it is the letter.
+        """
         packed = Packed()
-        dialogues = [self._dialogue(scene, family, rng, letters) for family in rng.permutation(list(FAMILIES))]
+        dialogues = [
+            self._dialogue(scene, family, rng, options, reply_text) for family in rng.permutation(list(FAMILIES))
+        ]
         if rng.random() < 0.7:
             dialogues.insert(0, (CAPTION_REQUEST, caption(scene), None, True))
-        for _ in range(2):
+        for _ in range(0 if reply_text else 2):
             dialogues.insert(int(rng.integers(1, 5)), self._lookup(scene, rng))
         for dialogue in dialogues:
             if dialogue is not None:
                 self._append(packed, *dialogue)
         return packed
 
-    def _dialogue(self, scene, family, rng, letters):
+    def _dialogue(self, scene, family, rng, options, reply_text):
         question = FAMILIES[family](scene, rng)
         if question is None:
             return None
         possible = len(POOLS[question.pool])
-        if possible < 4 or rng.random() >= letters:
+        if possible < 4 or rng.random() >= options:
             return prompt_text(question, "open"), question.answer, question.answer, True
         count = 5 if possible > 4 and rng.random() < 0.34 else 4
         question = with_options(question, scene, count, rng)
         style = "mvbench" if count == 4 and rng.random() < 0.5 else "letter"
-        return prompt_text(question, style), question.letter, question.answer, True
+        reply = question.answer if reply_text else question.letter
+        return prompt_text(question, style), reply, question.answer, True
 
     def _lookup(self, scene, rng):
         pool = str(rng.choice(["colour", "colour", "shape", "direction", "place", "moment", "count", "background"]))

@@ -71,7 +71,7 @@ class Scene:
         return [thing for thing in self.things if thing.shape != DOT]
 
 
-class _Crowded(Exception):
+class _CrowdedError(Exception):
     """No free place was found for a thing; the layout is drawn again."""
 
 
@@ -81,7 +81,7 @@ def sample_scene(seed: int) -> Scene:
     while True:
         try:
             return _draw_scene(seed, rng)
-        except _Crowded:
+        except _CrowdedError:
             continue
 
 
@@ -136,7 +136,7 @@ def _place(rng, others, role, colours, beats, shape=None, moment="always", jump=
             continue
         if all(_apart(thing, other) for other in others):
             return thing
-    raise _Crowded
+    raise _CrowdedError
 
 
 def _quiet_point(rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ SHAPE_NAMES = [*SHAPES, DOT]
 
 
 def patch_labels(scene: Scene, patch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Main thing of each patch: its colour and shape (int64, 0 = nothing there) and its share of the patch, each (F, N)."""
+    """Main thing of each patch: colour and shape (int64, 0 = nothing there) and how much it covers, each (F, N)."""
     side = SIDE // patch
     best_FN = np.zeros((BEATS, side * side), np.float32)
     colour_FN, shape_FN = np.zeros_like(best_FN, np.int64), np.zeros_like(best_FN, np.int64)

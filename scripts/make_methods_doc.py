@@ -1,0 +1,171 @@
+"""Write docs/methods.md from the methods' docstrings and fields and from the replay of the authors' recorded output.
+
+python scripts/make_methods_doc.py             text only; counts come from results/golden.json
+python scripts/make_methods_doc.py --replay    replay tests/golden first and write results/golden.json anew
+"""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import re
+from pathlib import Path
+
+from replay_golden import files_of, replay
+from tqdm import tqdm
+
+from sharpv.paths import REPOSITORY
+from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.divprune import DivPrune
+from sharpv.pruners.dycoke import DyCokeMerge
+from sharpv.pruners.dycoke_cache import DyCokeCache
+from sharpv.pruners.evs import EVS
+from sharpv.pruners.fastv import FastV
+from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.framefusion import FrameFusion
+from sharpv.pruners.prumerge import PruMerge, PruMergePlus
+from sharpv.pruners.prunevid import PruneVidMerge
+from sharpv.pruners.prunevid_attention import PruneVidAttention
+from sharpv.pruners.scissor import Scissor
+from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
+from sharpv.pruners.vcast import VCast
+from sharpv.pruners.vidcom2 import VidCom2
+from sharpv.pruners.visionzip import VisionZip
+from sharpv.pruners.vtw import VTW
+
+Method = type[VisualPruner] | type[MemoryPruner]
+GOLDEN = REPOSITORY / "tests" / "golden"
+RECORD = REPOSITORY / "results" / "golden.json"
+DOCUMENT = REPOSITORY / "docs" / "methods.md"
+LABELS = ("Paper", "Official", "Promises", "Complexity", "Deviations")
+REMARKS = {
+    "dycoke/s1_f4_t16_k05_corr_RAISES": "no official output, that code crashes on 4 frames; recorded with it mended"
+}
+# Class and the golden files, as folder/stem, that prove it.
+METHODS: dict[Method, str | None] = {
+    VisualSharpV: None,
+    MemorySharpV: None,
+    PruMerge: r"prumerge/base_",
+    PruMergePlus: r"prumerge/plus_",
+    DyCokeMerge: r"dycoke/s1_",
+    DyCokeCache: r"dycoke/s2_",
+    DivPrune: r"divprune/",
+    PruneVidMerge: r"prunevid/(stage1|dpc|refine)_",
+    PruneVidAttention: r"prunevid/(stage2|e2e)_",
+    FastV: r"fastv/",
+    VTW: r"vtw/",
+    FrameFusion: r"framefusion/",
+    VidCom2: r"vidcom2/",
+    EVS: r"evs/",
+    VCast: r"vcast/",
+    VisionZip: r"visionzip/",
+    Scissor: r"scissor/",
+    FastVID: r"fastvid/",
+}
+
+
+def labelled(method: Method) -> dict[str, str]:
+    """What stands behind each of LABELS in the docstring, up to the next label or the paragraph's end.
+
+    A class that leaves a label out has its parent's. ValueError where no class gives it.
+    """
+    found: dict[str, str] = {}
+    for owner in reversed(method.__mro__):
+        for paragraph in inspect.cleandoc(owner.__doc__ or "").split("\n\n"):
+            parts = re.split(rf"(?:^|(?<=\. ))({'|'.join(LABELS)}): ", " ".join(paragraph.split()))
+            found |= dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
+    missing = [label for label in ("Paper", "Official", "Complexity", "Deviations") if label not in found]
+    if missing:
+        raise ValueError(f"the docstring of {method.__name__} has no {missing[0]}: ...")
+    return found
+
+
+def idea(method: Method) -> str:
+    """The first paragraph of the docstring."""
+    return " ".join(inspect.cleandoc(method.__doc__).split("\n\n")[0].split())
+
+
+def stage(method: Method) -> str:
+    return "visual" if issubclass(method, VisualPruner) else "memory"
+
+
+def needs(method: Method) -> str:
+    """What a method reads beside tokens or hidden states, from its declaration and its calls."""
+    if issubclass(method, VisualPruner):
+        if method.tower_layers is None:
+            return "nothing of the tower"
+        layers = ", ".join(map(str, method.tower_layers))
+        return f"tower queries and keys, layer {layers}" if layers else "the tower's states and pooling head"
+    rows = "attention_rows(" in inspect.getsource(method)
+    return "attention rows of single queries" if rows else "no attention"
+
+
+def settings(method: Method) -> str:
+    """Fields that a configuration sets, with their defaults."""
+    fields = [field for field in dataclasses.fields(method) if field.init]
+    return ", ".join(f"`{field.name}={field.default!r}`" for field in fields)
+
+
+def golden(method: Method, record: dict[str, dict[str, str]]) -> list[tuple[str, str, str]]:
+    """Name, verdict and message of the files that prove a method."""
+    pattern = METHODS[method]
+    names = [name for name in record if pattern is not None and re.match(pattern, name)]
+    return [(name, record[name]["verdict"], record[name]["message"]) for name in names]
+
+
+def passed(files: list[tuple[str, str, str]]) -> str:
+    """`8 of 9`, declined files counted in the second number; a dash where the authors released nothing to record."""
+    return f"{sum(verdict == 'ok' for _, verdict, _ in files)} of {len(files)}" if files else "-"
+
+
+def replay_all() -> dict[str, dict[str, str]]:
+    """Verdict and message of every recorded file, by folder/stem."""
+    record = {}
+    for path in tqdm(list(files_of(str(GOLDEN))), "replay", unit="file"):
+        verdict, message = replay(path)
+        record[f"{path.parent.name}/{path.stem}"] = {"verdict": verdict, "message": message}
+    return record
+
+
+def document(record: dict[str, dict[str, str]]) -> str:
+    """The text of docs/methods.md."""
+    lines = [
+        "# Methods",
+        "",
+        "Generated by `python scripts/make_methods_doc.py` from docstrings, fields and results/golden.json.",
+        "A visual stage acts before the language model, a memory stage inside it; any of one composes with any of the",
+        "other. A golden file holds what the authors' own code gave; it passed if our indices are equal and floats",
+        "within tolerance. The second number counts all files of a method, declined ones included; `-` where no code",
+        "was released. Symbols are explained at the top of each file.",
+        "",
+        "| method | stage | needs | golden files passed | file |",
+        "| --- | --- | --- | ---: | --- |",
+    ]
+    for method in METHODS:
+        file = Path(inspect.getfile(method)).relative_to(REPOSITORY)
+        name = method.__name__
+        count = passed(golden(method, record))
+        cells = (f"[{name}](#{name.lower()})", stage(method), needs(method), count, f"[{file}](../{file})")
+        lines.append(f"| {' | '.join(cells)} |")
+    for method in METHODS:
+        files, labels = golden(method, record), labelled(method)
+        lines += ["", f"## {method.__name__}", "", idea(method), ""]
+        lines += [f"- **{label}**: {labels[label]}" for label in LABELS if label in labels]
+        lines += [f"- **Settings**: {settings(method)}", f"- **Golden files passed**: {passed(files)}"]
+        lines += [f"  - {verdict}: {name} ({message})" for name, verdict, message in files if verdict != "ok"]
+        lines += [f"  - {name}: {REMARKS[name]}" for name, _, _ in files if name in REMARKS]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--replay", action="store_true", help="replay tests/golden and write results/golden.json anew")
+    if parser.parse_args().replay:
+        RECORD.write_text(json.dumps(replay_all(), indent=1, sort_keys=True) + "\n")
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(document(json.loads(RECORD.read_text())))
+    print(f"written to {DOCUMENT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Replay the authors' recorded output through our methods: python scripts/replay_golden.py shared/golden [FILE ...]
+
+Prints a line a file: indices compared (all equal) and the largest float difference. Declined files are listed with the
+reason. Exit code: 0, or 1 where a file mismatched, could not be read, or belongs to no method.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if not __debug__:
+    sys.exit("files are compared by assertions: run without -O")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from golden_cases import memory, visual_a, visual_b
+
+CASES = (visual_a.CASES, visual_b.CASES, memory.CASES)
+LATER = dict.fromkeys(("llava_onevision", "pllava"), "belongs to issue 3 of 6 (not in this version)")
+
+
+def files_of(argument: str) -> Iterator[Path]:
+    """The recorded files under a folder, explanations left out; or the file itself."""
+    path = Path(argument).absolute()
+    if not path.is_dir():
+        yield path
+        return
+    yield from sorted(p for p in path.rglob("*") if p.is_file() and p.name != "README.md")
+
+
+def replay(path: Path) -> tuple[str, str]:
+    """`ok`, `declined` or `FAILED`, and what there is to say."""
+    if path.parent.name in LATER:
+        return "declined", LATER[path.parent.name]
+    cases = [group[path.parent.name] for group in CASES if path.parent.name in group]
+    if not cases:
+        return "FAILED", f"no method records into a folder {path.parent.name!r}"
+    reasons = []
+    for case in cases:
+        try:
+            compared, difference = case(path)
+        except Exception as error:
+            if type(error) is not LookupError:
+                return "FAILED", f"{type(error).__name__}: {error}"
+            reasons.append(str(error))
+        else:
+            return "ok" if compared else "FAILED", f"{compared} indices, largest float difference {difference:.1e}"
+    if len(cases) > 1:
+        return "FAILED", f"neither stage knows this file ({' | '.join(reasons)})"
+    return "declined", reasons[0]
+
+
+def main(arguments: list[str]) -> int:
+    counts = {"ok": 0, "declined": 0, "FAILED": 0}
+    for path in [path for argument in arguments for path in files_of(argument)]:
+        verdict, message = replay(path)
+        counts[verdict] += 1
+        print(f"{verdict:8s} {path.parent.name}/{path.name}: {message}", flush=True)
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return int(counts["FAILED"] > 0 or not any(counts.values()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,232 @@
+"""What every method promises: on made-up videos (visual stages), and around the tiny random model (all).
+
+Shape suffixes: T frames, P tokens per frame, D width, N tokens, K kept rows.
+"""
+
+import copy
+
+import pytest
+import torch
+from methods import MEMORY, TOTAL, VISUAL, pruner_of
+from videos import TOKENS, WIDTH, Probe, drifting, pool, video_of
+
+from sharpv.metrics.memory import peak_memory
+from sharpv.pruners.base import KeepCache
+from sharpv.pruners.scissor import Scissor
+from sharpv.pruners.sharpv import VisualSharpV
+from sharpv.tokens import Selection, Tower, VideoTokens
+
+ALL = [*VISUAL, *MEMORY]
+WHOLE = [method.whole for method in ALL if method.whole is not None]
+ANSWER = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pooling_head(model):
+    """The tower's pooling head, which the stock model leaves out and FastVID asks for."""
+    tower = model.model.vision_tower
+    tower = getattr(tower, "vision_model", tower)
+    tower.head = Probe()
+    yield
+    del tower.head
+
+
+def logits_of(model, inputs):
+    with torch.no_grad():
+        return model(**inputs).logits[0, -1]
+
+
+def generate(model, inputs):
+    return model.generate(**inputs, max_new_tokens=ANSWER, do_sample=False)
+
+
+def hooks_of(model):
+    kinds = ("_forward_hooks", "_forward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def fail_inside(model, inputs):
+    """A run that stops in the middle of the decoder's last layer."""
+
+    def fail(module, args):
+        raise RuntimeError("from within")
+
+    with model.model.language_model.layers[-1].mlp.register_forward_pre_hook(fail):
+        logits_of(model, inputs)
+
+
+@pytest.mark.parametrize("stage", WHOLE, ids=repr)
+def test_keeping_everything_is_the_dense_model(model, inputs, stage):
+    expected, expected_logits = generate(model, inputs), logits_of(model, inputs)
+    with pruner_of(stage)(model) as report:
+        torch.testing.assert_close(logits_of(model, inputs), expected_logits, rtol=0, atol=1e-5)
+        assert torch.equal(generate(model, inputs), expected)
+    assert report.vr == report.mr == 1
+    assert stage.may_keep_all
+
+
+@pytest.mark.parametrize("method", ALL, ids=repr)
+def test_an_answer_of_the_declared_budget_from_a_restored_model(model, inputs, method, record_property):
+    before = {name: value.clone() for name, value in inputs.items()}
+    expected, hooks = logits_of(model, inputs), hooks_of(model)
+    with pruner_of(method.stage)(model) as report:
+        answer = generate(model, inputs)
+        assert torch.equal(answer, generate(model, inputs)), "a second run differs"
+    assert answer.shape[1] == inputs["input_ids"].shape[1] + ANSWER
+    assert len(report.reads) == ANSWER - 1
+    assert report.layout.dense_visual == TOTAL
+    record_property("vr", report.vr)
+    record_property("mr", report.mr)
+    ours, other = (report.vr, report.mr) if method in VISUAL else (report.mr, report.vr)
+    assert 0 < ours < 1
+    assert other == 1
+    assert ours == pytest.approx(method.budget or ours, abs=method.tolerance)
+    assert not method.stage.may_keep_all or getattr(method.stage, "keep_ratio", None) is None
+    assert all(torch.equal(inputs[name], value) for name, value in before.items())
+    assert hooks_of(model) == hooks
+    assert torch.equal(logits_of(model, inputs), expected)
+
+
+@pytest.mark.parametrize("method", ALL, ids=repr)
+def test_restored_after_an_exception(model, inputs, method):
+    expected, hooks = logits_of(model, inputs), hooks_of(model)
+    broken = {**inputs, "input_ids": inputs["input_ids"][:, :-1].repeat(1, 2)}
+    with pytest.raises(ValueError, match="not contiguous"), pruner_of(method.stage)(model):
+        logits_of(model, broken)
+    with pytest.raises(RuntimeError, match="from within"), pruner_of(method.stage)(model):
+        fail_inside(model, inputs)
+    assert hooks_of(model) == hooks
+    assert torch.equal(logits_of(model, inputs), expected)
+
+
+def recorded(memory, found):
+    """The stage, with all rows that it asks for added to `found`."""
+    memory = copy.copy(memory)
+
+    def watch(name):
+        inner = getattr(memory, name)
+
+        def outer(*args):
+            result = inner(*args)
+            for order in result.values() if isinstance(result, dict) else [result]:
+                kinds = {Selection: "origin_K", KeepCache: "index"}
+                index = getattr(order, kinds.get(type(order), "_"), order)
+                found.extend([index] if index is not None else [])
+            return result
+
+        setattr(memory, name, outer)
+
+    for name in ("keep_rows", "keep_cache", "attend"):
+        watch(name)
+    return memory
+
+
+def require_rows(origin_K, total, ascending):
+    real_K = origin_K[origin_K >= 0]
+    assert len(real_K.unique()) == len(real_K)
+    assert not len(real_K) or real_K.max() < total
+    assert not ascending or (origin_K.diff() > 0).all()
+
+
+@pytest.mark.parametrize("method", MEMORY, ids=repr)
+def test_rows_asked_for_are_sorted_unique_and_in_range(model, inputs, method):
+    found = []
+    with pruner_of(recorded(method.stage, found))(model):
+        generate(model, inputs)
+    assert found
+    for index_K in found:
+        assert (index_K >= 0).all()
+        require_rows(index_K, TOTAL, method.ascending)
+
+
+@pytest.mark.parametrize("method", VISUAL, ids=repr)
+def test_rows_kept_are_as_promised_and_repeat(method):
+    video = video_of(drifting())
+    first, second = (method.stage.select(video) for _ in range(2))
+    require_rows(first.origin_K, video.total, method.ascending)
+    assert torch.equal(first.origin_K, second.origin_K)
+    assert torch.equal(first.rows(video.features_ND), second.rows(video.features_ND))
+
+
+@pytest.mark.parametrize("stage", [method.whole for method in VISUAL if method.whole is not None], ids=repr)
+@pytest.mark.parametrize("frames", [1, 7])
+def test_keeping_everything_leaves_the_rows_as_they_are(stage, frames):
+    video = video_of(drifting(frames))
+    selection = stage.select(video)
+    assert selection.origin_K.tolist() == list(range(video.total))
+    assert torch.equal(selection.rows(video.features_ND), video.features_ND)
+
+
+def with_a_gap():
+    features_TPD = drifting(5)
+    features_TPD[2] = 0
+    return features_TPD
+
+
+@pytest.mark.parametrize("method", VISUAL, ids=repr)
+@pytest.mark.parametrize("has_cls", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "features_TPD",
+    [
+        *map(drifting, (1, 2, 3)),
+        drifting(1).expand(8, -1, -1),
+        torch.ones(5, TOKENS, WIDTH),
+        with_a_gap(),
+        torch.zeros(8, TOKENS, WIDTH),
+    ],
+    ids=[
+        "one frame",
+        "two frames",
+        "three frames",
+        "identical frames",
+        "equal tokens",
+        "a black frame",
+        "zero vectors",
+    ],
+)
+def test_odd_videos(method, features_TPD, has_cls, dtype):
+    video = video_of(features_TPD.to(dtype), has_cls)
+    selection = method.stage.select(video)
+    rows_KD = selection.rows(video.features_ND)
+    require_rows(selection.origin_K, video.total, method.ascending)
+    assert len(selection) <= video.total + video.frames
+    assert len(selection) > 0 or isinstance(method.stage, VisualSharpV)
+    assert rows_KD.dtype == dtype
+    if not (isinstance(method.stage, Scissor) and method.stage.official):
+        assert rows_KD.isfinite().all()
+    assert len(selection.per_frame(video)) == video.frames
+
+
+@pytest.mark.parametrize("method", VISUAL, ids=repr)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_refused(method, value):
+    features_TPD = drifting()
+    features_TPD[4, 3, 2] = value
+    with pytest.raises(ValueError, match="frame 4"):
+        method.stage.select(video_of(features_TPD))
+
+
+def peak_of(stage, frames, side, raw=None):
+    """Bytes at the highest while a stage selects from frames of side x side narrow tokens, pooled from raw x raw."""
+    raw = raw or side
+    generator = torch.Generator().manual_seed(side)
+    still_PD = torch.randn(side**2, 8, generator=generator)
+    features_TPD = still_PD + 0.4 * torch.randn(frames, side**2, 8, generator=generator)
+    queries, keys = torch.randn(2, frames, 16, raw**2, 4, generator=generator)
+    states_TRX = torch.randn(frames, raw**2, 8, generator=generator)
+    tower = Tower({-1: queries}, {-1: keys}, False, states_TRX, Probe(), lambda rows: pool(rows, raw, (side, side)))
+    with peak_memory(torch.device("cpu")) as peak:
+        stage.select(VideoTokens(features_TPD, (side, side), tower=tower))
+    return peak.above
+
+
+@pytest.mark.parametrize("method", VISUAL, ids=repr)
+def test_peak_memory_is_not_quadratic_in_the_tokens(method):
+    """From 1k to 4k tokens: four times as much is linear, sixteen times quadratic."""
+    if method.quadratic != "video":
+        assert peak_of(method.stage, 64, 8) < 5 * peak_of(method.stage, 16, 8), "more frames"
+    if not method.quadratic:
+        assert peak_of(method.stage, 4, 32) < 5 * peak_of(method.stage, 4, 16), "more tokens a frame"
+    else:
+        assert peak_of(method.stage, 32, 14, raw=27) < 256 * 2**20

@@ -1,0 +1,71 @@
+"""Every shipped configuration composes, builds, and is dry-run; mistyped names are answered with the valid ones."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sharpv.evaluation import configure, experiment
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra():
+    configure.register_resolvers()
+    with initialize_config_dir(str(configure.CONFIGS), version_base="1.3"):
+        yield
+
+
+@pytest.mark.parametrize("name", configure.names("experiment"))
+@pytest.mark.parametrize("profile", configure.names("profile"))
+def test_every_experiment_composes_and_dry_runs_in_every_profile(name, profile, capsys):
+    config = compose("config", [f"experiment={name}", f"profile={profile}", "dry_run=true"])
+    assert experiment.run(config, "test") == 0
+    assert "all build" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pruner", configure.names("pruner"))
+def test_every_pruner_composes_with_every_model(pruner):
+    for model in configure.names("model"):
+        config = compose("config", [f"model={model}", f"pruner={pruner}", "dry_run=true"])
+        assert experiment.run(config, "test") == 0
+
+
+def test_any_visual_stage_composes_with_any_memory_stage_by_name():
+    config = compose("config", ["pruner.visual=random_frame", "pruner.memory=sharpv", "+pruner.memory_options.threshold=0.5"])
+    rows = configure.rows(config.pruner, config.model)
+    assert type(rows[0].visual).__name__ == "Random"
+    assert rows[0].memory.threshold == 0.5
+
+
+def test_a_mistyped_stage_names_the_valid_ones():
+    config = compose("config", ["pruner.visual=sharpv_adaptiv"])
+    with pytest.raises(ValueError, match="Did you mean 'sharpv_adaptive'"):
+        configure.rows(config.pruner, config.model)
+
+
+def test_a_limit_that_is_no_whole_number_is_refused():
+    with pytest.raises(ValueError, match=r"limit=0\.5"):
+        experiment.run(compose("config", ["limit=0.5"]), "test")
+
+
+def run_py(*arguments):
+    return subprocess.run([sys.executable, "run.py", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_a_mistyped_group_names_the_valid_options():
+    answer = run_py("pruner=sharpv_adaptiv")
+    assert answer.returncode != 0
+    assert "sharpv_adaptive" in answer.stderr
+
+
+def test_missing_weights_and_data_end_in_one_message_with_sizes_and_commands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("SHARPV_RESULTS", str(tmp_path / "results"))
+    answer = run_py("model=llava_ov_7b", "pruner=sharpv_adaptive", "benchmark=mvbench")
+    assert answer.returncode == 2
+    assert "16.1 GB" in answer.stderr
+    assert "hf download llava-hf/llava-onevision-qwen2-7b-ov-hf" in answer.stderr
+    assert "hf download --repo-type dataset OpenGVLab/MVBench" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,71 @@
+"""Every method has its YAML, every row of the tables prunes on the tiny model, and matched rows keep what they say."""
+
+import pytest
+import torch
+from methods import MEMORY, VISUAL
+
+from sharpv.evaluation import configure
+from sharpv.pair import Pruner
+from sharpv.pruners.dycoke import DyCokeMerge
+from sharpv.tiny.build import build_config, build_model
+from sharpv.tokens import VideoTokens
+
+ROWS = list(configure.load("experiment", "all_methods").rows)
+
+
+def row_of(name, model="tiny"):
+    configure.register_resolvers()
+    return configure.rows(configure.load("pruner", name), configure.load("model", model))[0]
+
+
+@pytest.fixture(scope="module")
+def deep(tokenizer):
+    """A random model as deep as the bundled one."""
+    torch.manual_seed(0)
+    model = build_model(build_config(tokenizer)).eval()
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def test_all_methods_are_in_the_tables():
+    listed = {name for name in configure.names("pruner") if not name.startswith("reading_")}
+    assert listed - set(ROWS) == {"fastvid"}
+    assert set(configure.load("experiment", "table3").rows) <= set(ROWS)
+    in_rows = {type(stage) for row in map(row_of, listed) for stage in (row.visual, row.memory)}
+    assert {type(method.stage) for method in (*VISUAL, *MEMORY)} <= in_rows
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_prunes_on_the_tiny_model(deep, inputs, name, record_property):
+    row = row_of(name)
+    with Pruner(row.visual, row.memory)(deep) as report:
+        deep.generate(**inputs, max_new_tokens=4, do_sample=False)
+    record_property("vr", report.vr)
+    record_property("mr", report.mr)
+    assert report.token_budget == 1 if name == "dense" else report.token_budget < 1
+
+
+def test_fastvid_says_what_it_lacks(deep, inputs):
+    with pytest.raises(ValueError, match="pooling head"), Pruner(row_of("fastvid").visual)(deep):
+        deep.generate(**inputs, max_new_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "kept"),
+    [
+        ("dycoke_k05", "llava_ov_7b", 4018),
+        ("dycoke_k07", "llava_ov_7b", 3098),
+        ("dycoke_matched_50", "llava_ov_7b", 3144),
+        ("dycoke_matched_30", "llava_ov_0_5b", 1879),
+        ("dycoke_matched_50", "tiny", 143),
+        ("dycoke_matched_30", "tiny", 108),
+    ],
+)
+def test_dycoke_keeps_what_its_row_says(name, model, kept):
+    frames, side = (8, 6) if model == "tiny" else (32, 14)
+    video = VideoTokens(torch.randn(frames, side**2, 4), (side, side))
+    assert len(row_of(name, model).visual.select(video)) == kept
+    if "matched" in name:
+        wanted = int(name[-2:]) / 100 * video.total
+        reachable = [len(DyCokeMerge((count + 0.5) / side**2).select(video)) for count in range(side**2)]
+        assert abs(kept - wanted) == min(abs(count - wanted) for count in reachable)

@@ -1,0 +1,55 @@
+"""docs/methods.md is what the code and the recorded replay say."""
+
+import dataclasses
+import json
+import re
+import sys
+
+import pytest
+
+from sharpv.paths import REPOSITORY
+from sharpv.pruners.base import VisualPruner
+
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+from make_methods_doc import DOCUMENT, GOLDEN, METHODS, RECORD, document, labelled
+
+AGAIN = "python scripts/make_methods_doc.py --replay"
+
+
+def test_the_document_is_up_to_date():
+    assert DOCUMENT.read_text() == document(json.loads(RECORD.read_text())), f"run: {AGAIN}"
+
+
+def test_the_record_holds_every_golden_file_and_no_failure():
+    record = json.loads(RECORD.read_text())
+    files = {f"{path.parent.name}/{path.stem}" for path in GOLDEN.rglob("*.safetensors")}
+    assert set(record) == files, f"run: {AGAIN}"
+    assert {entry["verdict"] for entry in record.values()} <= {"ok", "declined"}
+
+
+def test_every_golden_file_proves_exactly_one_method():
+    for name in json.loads(RECORD.read_text()):
+        assert sum(pattern is not None and bool(re.match(pattern, name)) for pattern in METHODS.values()) == 1, name
+
+
+def test_labels_end_at_the_next_label_or_paragraph():
+    @dataclasses.dataclass
+    class Tried(VisualPruner):
+        """Keeps little.
+
+        Paper: Some, 2025. Official: a/b @ 123.
+
+        Promises: sorted. Complexity: O(N)
+        time. Deviations: none.
+        """
+
+    expected = {"Paper": "Some, 2025.", "Official": "a/b @ 123.", "Promises": "sorted.", "Complexity": "O(N) time."}
+    assert labelled(Tried) == expected | {"Deviations": "none."}
+
+
+def test_a_missing_label_is_named():
+    class Bare(VisualPruner):
+        """Keeps little. Paper: Some, 2025."""
+
+    with pytest.raises(ValueError, match="Bare has no Official"):
+        labelled(Bare)
