@@ -55,8 +55,11 @@ def main(folder: Path) -> None:
     loaded = instantiate(configure.load("model", "tiny")).load()
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(
-        2 * len(CLIPS), loaded.frames, figsize=(1.6 * loaded.frames, 3.2 * len(CLIPS)),
-        height_ratios=[3, 1] * len(CLIPS), layout="constrained",
+        2 * len(CLIPS),
+        loaded.frames,
+        figsize=(1.6 * loaded.frames, 3.2 * len(CLIPS)),
+        height_ratios=[3, 1] * len(CLIPS),
+        layout="constrained",
     )
     lines = []
     for clip, (name, file) in enumerate(CLIPS.items()):

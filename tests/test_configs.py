@@ -32,7 +32,9 @@ def test_every_pruner_composes_with_every_model(pruner):
 
 
 def test_any_visual_stage_composes_with_any_memory_stage_by_name():
-    config = compose("config", ["pruner.visual=random_frame", "pruner.memory=sharpv", "+pruner.memory_options.threshold=0.5"])
+    config = compose(
+        "config", ["pruner.visual=random_frame", "pruner.memory=sharpv", "+pruner.memory_options.threshold=0.5"]
+    )
     rows = configure.rows(config.pruner, config.model)
     assert type(rows[0].visual).__name__ == "Random"
     assert rows[0].memory.threshold == 0.5

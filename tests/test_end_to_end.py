@@ -13,7 +13,16 @@ import pytest
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "run.py", "model=tiny", "pruner=sharpv_adaptive", "benchmark=tiny_mvbench", "limit=1"]
 COMMAND += ["threads=1", "memory_every=5"]
-TIMED = ["memory_gb", "ttft_s", "ttft_speedup", "tpot_ms", "prune_ms", "vision_bound_speedup", "ttft_q25_s", "ttft_q75_s"]
+TIMED = [
+    "memory_gb",
+    "ttft_s",
+    "ttft_speedup",
+    "tpot_ms",
+    "prune_ms",
+    "vision_bound_speedup",
+    "ttft_q25_s",
+    "ttft_q75_s",
+]
 
 
 def environment(folder):
@@ -77,7 +86,9 @@ def test_the_plugin_serves_lmms_eval_directly(finished):
         " process_docs_parallel=1)\n"
         "print('TEXT', r['samples']['tiny_mvbench_object_shape'][0]['filtered_resps'][0])\n"
     )
-    answer = subprocess.run([sys.executable, "-c", code], env=environment(finished), capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment(finished), capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0, answer.stderr[-3000:]
     stored = [row for row in rows_of(finished) if row["task"] == "tiny_mvbench_object_shape" and row["row"] != "dense"]
     assert f"TEXT {stored[0]['raw']}" in answer.stdout

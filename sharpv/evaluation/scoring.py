@@ -23,7 +23,9 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     exact = [letter for letter, option in zip(letters, options, strict=False) if _plain(option) == plain]
     if len(exact) == 1:
         return exact[0]
-    match = re.match(rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?:[.):]|\s*$)", text.strip(), re.IGNORECASE)
+    match = re.match(
+        rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?:[.):]|\s*$)", text.strip(), re.IGNORECASE
+    )
     return match[1].upper() if match else None
 
 

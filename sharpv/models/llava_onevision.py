@@ -26,8 +26,8 @@ class LlavaOnevision:
     def __post_init__(self) -> None:
         if type(self.model) is not LlavaOnevisionForConditionalGeneration:
             raise ValueError(
-                f"expected the stock LlavaOnevisionForConditionalGeneration, got {type(self.model).__name__}: a subclass "
-                "skips the library's key renamings and leaves weights random; attach pruners from outside instead"
+                f"expected the stock LlavaOnevisionForConditionalGeneration, got {type(self.model).__name__}: "
+                "a subclass skips the library's key renamings and leaves weights random; attach pruners from outside"
             )
 
     @property
