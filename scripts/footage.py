@@ -16,7 +16,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 
 from sharpv import VisualSharpV
 from sharpv.evaluation import configure
@@ -52,7 +51,7 @@ def dim_dropped(frame_HWC: np.ndarray, kept_hw: np.ndarray) -> np.ndarray:
 
 def main(folder: Path) -> None:
     configure.register_resolvers()
-    loaded = instantiate(configure.load("model", "tiny")).load()
+    loaded = configure.build(configure.load("model", "tiny")).load()
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(
         2 * len(CLIPS),

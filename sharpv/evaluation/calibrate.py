@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from scipy.optimize import bisect
 from tqdm import tqdm
@@ -71,7 +70,7 @@ def calibrate(config: DictConfig, command: str, loaded: Loaded | None = None) ->
     _check(row, settings)
     if loaded is None:
         paths.go_offline()
-        model = instantiate(config.model)
+        model = configure.build(config.model)
         require_available([model], [])
         loaded = model.load()
     print(f"command: {command}")

@@ -7,7 +7,6 @@ import gc
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from omegaconf import OmegaConf
@@ -33,7 +32,7 @@ class SharpVModel(lmms):
         configure.register_resolvers()
         settings = configure.load("model", model)
         self.row = configure.rows(configure.load("pruner", pruner), settings)[0]
-        self.loaded = instantiate(OmegaConf.to_container(settings, resolve=True)).load()
+        self.loaded = configure.build(OmegaConf.to_container(settings, resolve=True)).load()
         if self.row.visual is not None and self.row.visual.tower_layers is not None:
             raise ValueError(f"pruner {pruner!r} reads the vision tower: run it through run.py")
 

@@ -20,6 +20,11 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
 
 
+def build(config: Any) -> Any:
+    """The object that a configuration's `_target_` names; only this package's classes are ever called."""
+    return instantiate(config, _execution_whitelist_=["sharpv.*"])
+
+
 def names(group: str) -> list[str]:
     """The configurations that a group holds."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
@@ -56,7 +61,7 @@ def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
         "visual": stage("visual", pruner.visual, pruner.get("visual_options"), model),
         "memory": stage("memory", pruner.memory, pruner.get("memory_options"), model),
     }
-    built = {name: instantiate(config) if config else None for name, config in settings.items()}
+    built = {name: build(config) if config else None for name, config in settings.items()}
     row = Row(pruner.name, pruner.method, pruner.kind, 0, built["visual"], built["memory"], settings)
     return repetitions(row, list(pruner.seeds))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -25,7 +24,7 @@ def run(config: DictConfig, command: str) -> int:
     paths.go_offline()
     models = [configure.load("model", name) for name in config.models] or [config.model]
     benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
-    built = [(instantiate(model), configure.table_rows(config, model)) for model in models]
+    built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
     if config.dry_run:
         for model, rows in built:
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")

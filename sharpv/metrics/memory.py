@@ -28,7 +28,8 @@ class _LiveBytes(TorchDispatchMode):
 
     def __init__(self, peak: Peak):
         super().__init__()
-        self.peak, self.live, self.seen = peak, 0, set()
+        self.peak, self.live = peak, 0
+        self.seen: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))

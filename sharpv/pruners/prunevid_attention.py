@@ -89,6 +89,7 @@ class PruneVidAttention(MemoryPruner):
     def keep_rows(self, layer: Layer, site: Site, state: QuestionState) -> Selection | None:
         if layer.index != self.looking_layer(layer.depth) + 1:
             return None
+        assert state.kept_K is not None
         return Selection(state.kept_K, positions="original")
 
 

@@ -3,6 +3,8 @@
 Shape suffixes: N rows (keys), Q query rows, D width, H query heads, G key-value heads, E head width.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -33,7 +35,7 @@ def attention_rows(
     one key projection; the N x N matrix is never formed. rotary=False leaves positions out, causal=False lets a query
     see later rows (PruneVid wants both). Softmax is over all keys, never renormalised over the visual part.
     """
-    attention = layer.self_attn
+    attention: Any = layer.self_attn
     index_Q = torch.as_tensor(queries, device=hidden_ND.device) % len(hidden_ND)
     normed_ND = layer.input_layernorm(hidden_ND)
     queries_HQE = _project(attention.q_proj, normed_ND[index_Q], attention.head_dim)
@@ -52,7 +54,7 @@ def attention_row_decode(
     sin_1E: torch.Tensor,
 ) -> torch.Tensor:
     """The new row's attention probabilities over cached rows and itself, float32 (H, 1, N + 1)."""
-    attention = layer.self_attn
+    attention: Any = layer.self_attn
     normed_1D = layer.input_layernorm(hidden_1D)
     query_H1E = rotate(_project(attention.q_proj, normed_1D, attention.head_dim), cos_1E, sin_1E)
     key_G1E = rotate(_project(attention.k_proj, normed_1D, attention.head_dim), cos_1E, sin_1E)
