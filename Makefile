@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PROFILE ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table3 readings test lint format footage train-tiny lock clean
+.PHONY: help setup table3 readings test lint format footage bench-pruners train-tiny lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ readings: setup ## SharpV's alternative readings of the paper side by side, on t
 
 footage: setup ## dense and SharpV on three real clips; writes results/footage/
 	@$(RUN) scripts/footage.py
+
+bench-pruners: setup ## time of each stage against one LLM layer's prefill (SMALL=--small on a CPU); writes results/bench/
+	@$(RUN) scripts/bench_pruners.py $(SMALL)
 
 test: setup ## style, types and all tests
 	$(MAKE) --no-print-directory lint
