@@ -38,6 +38,7 @@ def replay(path: Path) -> tuple[str, str]:
     for case in cases:
         try:
             compared, difference = case(path)
+        # Whatever one file does, the others are still replayed and the exit code tells.
         except Exception as error:
             if type(error) is not LookupError:
                 return "FAILED", f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 Shape suffixes: N prompt rows or cached rows, V visual rows as fed to the model, Q query rows, H heads, D width.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from sharpv.tokens import Selection, VideoTokens
 Site = Literal["enter", "attended"]
 
 
-class VisualPruner:
+class VisualPruner(ABC):
     """Acts before the language model: a pure function from a video's tokens to the rows that are fed.
 
     may_keep_all: the method may rightly keep every token (else a run in which it always did is an error).
@@ -24,9 +25,9 @@ class VisualPruner:
     may_keep_all: bool = False
     tower_layers: tuple[int, ...] | None = None
 
+    @abstractmethod
     def select(self, video: VideoTokens) -> Selection:
         """Choose the rows to feed. Raises ValueError where the video or the setting is not supported."""
-        raise NotImplementedError
 
     def encoded_frames(self, video: VideoTokens) -> torch.Tensor | None:
         """Frames that a run of this method alone would put through the vision tower; None = all of them."""

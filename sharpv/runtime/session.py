@@ -109,7 +109,8 @@ class Session:
         self.cached_V[index] = self.alive_V
         for target, order in ((self.memory and self.memory.keep_cache(view, self.state)) or {}).items():
             self._cut(target, order, index, call)
-        self._entered = view
+        if self.memory and "attended" in self.memory.sites:
+            self._entered = view
         return hidden_BND
 
     def attended(self, index: int, residual_BND: torch.Tensor) -> None:
