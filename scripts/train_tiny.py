@@ -1,4 +1,6 @@
-"""Train the bundled tiny VideoLLM, without any pruning: render, tower, features, lookup, language. Each stage resumes.
+"""Train the bundled tiny VideoLLM, without any pruning: render, tower, features, lookup, language, letters.
+
+Each stage resumes.
 
 python scripts/train_tiny.py [field=value ...]     fields and defaults: scripts/train_tiny.yaml
 """
@@ -90,6 +92,16 @@ def rate(step: int, steps: int, peak: float, warm_up: int) -> float:
     return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor, learning_rate: float) -> None:
+    """One step of the optimizer at this rate, on gradients clipped to norm 1."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+
+
 def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> None:
     """Train tower and projector so that each pooled token tells what its cell shows."""
     options = config.tower
@@ -105,8 +117,6 @@ def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> No
         beats = np.stack([rng.choice(BEATS, 4, replace=False) for _ in chosen])
         batch = np.concatenate([frames[v][b] for v, b in zip(chosen, beats, strict=True)])
         pixels = to_pixels(batch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, options.steps, options.learning_rate, 50)
         patches = projected_patches(model, pixels)
         side = SIDE // build.PATCH
         pooled = (
@@ -121,10 +131,7 @@ def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> No
             columns = [torch.from_numpy(np.concatenate(part)) for part in zip(*labels, strict=True)]
             part_loss, right = probe.loss(features, *columns, pixels)
             loss, rights = loss + part_loss, [*rights, right.item()]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss, rate(step, options.steps, options.learning_rate, 50))
         if step % 20 == 0:
             point.log(
                 step=step, loss=loss.item(), right_patch=rights[0], right_pooled=rights[1], seconds=time.time() - began
@@ -164,19 +171,14 @@ def lookup_stage(config: DictConfig, work: Path, model, tokenizer) -> None:
     for step in tqdm(range(start, options.steps), "lookup", initial=start, total=options.steps):
         rng = np.random.default_rng((3, step))
         packed = [packer.pack_lookup(scenes[rng.integers(len(scenes))], rng) for _ in range(options.batch)]
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, options.steps, options.learning_rate, 50)
         loss, seen = lookup_loss(model, packed, tokenizer.pad_token_id, config.language.hint_layer)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss, rate(step, options.steps, options.learning_rate, 50))
         if step % 20 == 0:
             point.log(
                 step=step,
                 loss=loss.item(),
                 right=seen["right"].mean().item(),
-                option=seen["option"],
+                answering_hint=seen["answering_hint"],
                 seconds=time.time() - began,
             )
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
@@ -186,18 +188,18 @@ def lookup_stage(config: DictConfig, work: Path, model, tokenizer) -> None:
 class Dialogues(torch.utils.data.Dataset):
     """One training batch per step, made by background workers; the same step always gives the same batch."""
 
-    def __init__(self, config: DictConfig, tokenizer, features: np.ndarray, start: int):
-        self.config, self.features, self.start = config, features, start
-        self.packer = Packer(tokenizer, config.language.capacity)
+    def __init__(self, config: DictConfig, stage: str, tokenizer, features: np.ndarray, start: int):
+        self.config, self.options, self.features, self.start = config, config[stage], features, start
+        self.packer = Packer(tokenizer, self.options.capacity, self.options.hint_at)
 
     def __len__(self) -> int:
-        return self.config.language.steps - self.start
+        return self.options.steps - self.start
 
     def __getitem__(self, index: int) -> LanguageBatch:
-        options, step = self.config.language, self.start + index
-        rng = np.random.default_rng((2, step))
+        options, step = self.options, self.start + index
+        rng = np.random.default_rng((options.data_seed, step))
         share = options.options if step >= options.options_from else 0.0
-        reply_text = step >= options.text_replies_from
+        reply_text = options.text_replies_from is not None and step >= options.text_replies_from
         chosen = np.sort(rng.choice(self.config.videos, options.batch_videos, replace=False))
         packed = [
             self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply_text) for v in chosen
@@ -207,8 +209,9 @@ class Dialogues(torch.utils.data.Dataset):
         )
 
 
-def language_stage(config: DictConfig, work: Path, model, tokenizer, features: np.ndarray) -> None:
-    options = config.language
+def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer, features: np.ndarray) -> None:
+    """Train the language model on dialogues about videos: `language` teaches to answer, `letters` to name the option."""
+    options = config[stage]
     trained = torch.nn.ModuleList([model.model.language_model])
     newline = model.model.image_newline
     decayed = [p for p in trained.parameters() if p.ndim > 1]
@@ -218,41 +221,36 @@ def language_stage(config: DictConfig, work: Path, model, tokenizer, features: n
         lr=options.learning_rate,
         betas=(0.9, 0.98),
     )
-    point = ResumePoint(work, "language")
+    point = ResumePoint(work, stage)
     start = point.load(model=model, optimizer=optimizer)
     loader = torch.utils.data.DataLoader(
-        Dialogues(config, tokenizer, features, start), batch_size=None, num_workers=1, prefetch_factor=4
+        Dialogues(config, stage, tokenizer, features, start), batch_size=None, num_workers=1, prefetch_factor=4
     )
     letters = torch.tensor(tokenizer.convert_tokens_to_ids(list("ABCDE")))
     began, window = time.time(), []
-    for step, batch in enumerate(tqdm(loader, "language", initial=start, total=options.steps), start):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, options.steps, options.learning_rate, options.warm_up)
+    for step, batch in enumerate(tqdm(loader, stage, initial=start, total=options.steps), start):
         with torch.autocast("cpu", torch.bfloat16):
             loss, seen = language_loss(model, batch, options.hint_layer)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([*decayed, *others], 1.0)
-        optimizer.step()
+        descend(optimizer, loss, rate(step, options.steps, options.learning_rate, options.warm_up))
         is_letter = torch.isin(seen["labels"], letters)
         words = ~is_letter
         window.append(
             [
                 loss.item(),
                 seen["hint"],
-                seen["option"],
+                seen["answering_hint"],
                 seen["right"][is_letter].mean().item(),
                 seen["right"][words].mean().item(),
             ]
         )
         if (step + 1) % options.log_every == 0:
-            loss_mean, hint, option, letter, word = np.nanmean(window, axis=0)
+            loss_mean, hint, answering_hint, letter, word = np.nanmean(window, axis=0)
             window.clear()
             point.log(
                 step=step + 1,
                 loss=loss_mean,
                 hint=hint,
-                option=option,
+                answering_hint=answering_hint,
                 letter=letter,
                 word=word,
                 seconds=time.time() - began,
@@ -282,7 +280,8 @@ def main() -> None:
     tower_stage(config, work, model, frames)
     features = feature_stage(config, work, model, frames)
     lookup_stage(config, work, model, tokenizer)
-    language_stage(config, work, model, tokenizer, features)
+    for stage in ("language", "letters"):
+        dialogue_stage(config, stage, work, model, tokenizer, features)
 
 
 if __name__ == "__main__":

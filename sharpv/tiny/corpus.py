@@ -32,7 +32,8 @@ class Packed:
     """Dialogues packed behind one video: per token its id, label, the label's weight, hint, dialogue and view.
 
     Beside the reply, each option is labelled with its own letter. `hints` are labels for an inner layer: the question
-    mark's is the first word of the answer, an option's is whether it is the right one.
+    mark's is the first word of the answer; then either an option's is whether it is the right one, or the place that
+    the reply is read from has the first word of the answer too, so that a look-up can start from it.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -46,8 +47,10 @@ class Packed:
 class Packer:
     """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int):
-        self.tokenizer, self.capacity = tokenizer, capacity
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int, hint_at: str = "options"):
+        if hint_at not in ("options", "reply"):
+            raise ValueError(f"hint_at is 'options' or 'reply', not {hint_at!r}")
+        self.tokenizer, self.capacity, self.hint_at = tokenizer, capacity, hint_at
         self.head, self.tail = PROMPT.split(VIDEO)
         self.turn_end = tokenizer.eos_token_id
         self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
@@ -113,7 +116,10 @@ class Packer:
             hints[prompt.index(self.question_mark)] = right
             for at, letter in self._options(prompt):
                 labels[at], weights[at] = letter, OPTION_WEIGHT
-                hints[at] = self.yes if ids[at] == right else self.no
+                if self.hint_at == "options":
+                    hints[at] = self.yes if ids[at] == right else self.no
+            if self.hint_at == "reply":
+                hints[len(prompt) - 1] = right
         packed.dialogue += [max(packed.dialogue, default=-1) + 1] * len(ids)
         packed.ids += ids
         packed.labels += labels

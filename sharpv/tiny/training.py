@@ -154,9 +154,9 @@ def _answer_losses(model, states_BSD, inner_BSD, labels_BS, weights_BS, hints_BS
     replies = weights == 1.0
     right = (logits.argmax(-1) == labels)[replies].float().detach()
     hint_right = (hint_logits.argmax(-1) == hints).float()
-    options = answered[hinted]
-    seen = {"right": right, "labels": labels[replies], "hint": hint_right[~options].mean().item()}
-    return loss, seen | {"option": hint_right[options].mean().item()}
+    answering = answered[hinted]
+    seen = {"right": right, "labels": labels[replies], "hint": hint_right[~answering].mean().item()}
+    return loss, seen | {"answering_hint": hint_right[answering].mean().item()}
 
 
 def lookup_loss(model, packed: list[Packed], pad: int, hint_layer: int) -> tuple[torch.Tensor, dict]:
