@@ -1,20 +1,25 @@
-"""Front door: python run.py model=tiny pruner=sharpv_adaptive benchmark=tiny_mvbench"""
+"""Front door: python run.py [command] model=tiny pruner=sharpv_adaptive benchmark=tiny_mvbench"""
 
 import sys
+from importlib import import_module
 
 import hydra
 from omegaconf import DictConfig
 
 from sharpv.evaluation.configure import register_resolvers
 
+COMMANDS = {
+    "run": "sharpv.evaluation.experiment:run",
+    "calibrate": "sharpv.evaluation.calibrate:calibrate",
+}
+"""What each command calls, as function(config, command line) -> exit code."""
+
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
 def main(config: DictConfig) -> None:
-    from sharpv.evaluation import calibrate, experiment
-
-    action = calibrate.calibrate if config.command == "calibrate" else experiment.run
+    module, function = COMMANDS[config.command].split(":")
     try:
-        code = action(config, "python run.py " + " ".join(sys.argv[1:]))
+        code = getattr(import_module(module), function)(config, "python run.py " + " ".join(sys.argv[1:]))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -23,6 +28,8 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     register_resolvers()
-    if sys.argv[1:2] == ["calibrate"]:
-        sys.argv[1] = "command=calibrate"
+    if len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
+        if sys.argv[1] not in COMMANDS:
+            sys.exit(f"error: unknown command {sys.argv[1]!r}; there are: {', '.join(COMMANDS)}")
+        sys.argv[1] = f"command={sys.argv[1]}"
     main()
