@@ -230,7 +230,7 @@ def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer,
     began, window = time.time(), []
     for step, batch in enumerate(tqdm(loader, stage, initial=start, total=options.steps), start):
         with torch.autocast("cpu", torch.bfloat16):
-            loss, seen = language_loss(model, batch, options.hint_layer)
+            loss, seen = language_loss(model, batch, options.hint_layer, options.told)
         descend(optimizer, loss, rate(step, options.steps, options.learning_rate, options.warm_up))
         is_letter = torch.isin(seen["labels"], letters)
         words = ~is_letter

@@ -3,9 +3,10 @@
 from torch import nn
 
 from sharpv.models.llava_onevision import LlavaOnevision
+from sharpv.models.pllava import Pllava
 from sharpv.runtime.adapter import Adapter
 
-FAMILIES = {"llava_onevision": LlavaOnevision}
+FAMILIES = {"llava_onevision": LlavaOnevision, "llava": Pllava}
 
 
 def adapter_for(model: nn.Module) -> Adapter:
