@@ -178,7 +178,7 @@ def lookup_stage(config: DictConfig, work: Path, model, tokenizer) -> None:
                 step=step,
                 loss=loss.item(),
                 right=seen["right"].mean().item(),
-                answering_hint=seen["answering_hint"],
+                option=seen["option"],
                 seconds=time.time() - began,
             )
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
@@ -190,7 +190,7 @@ class Dialogues(torch.utils.data.Dataset):
 
     def __init__(self, config: DictConfig, stage: str, tokenizer, features: np.ndarray, start: int):
         self.config, self.options, self.features, self.start = config, config[stage], features, start
-        self.packer = Packer(tokenizer, self.options.capacity, self.options.hint_at)
+        self.packer = Packer(tokenizer, self.options.capacity)
 
     def __len__(self) -> int:
         return self.options.steps - self.start
@@ -199,10 +199,10 @@ class Dialogues(torch.utils.data.Dataset):
         options, step = self.options, self.start + index
         rng = np.random.default_rng((options.data_seed, step))
         share = options.options if step >= options.options_from else 0.0
-        reply_text = options.text_replies_from is not None and step >= options.text_replies_from
+        reply = options.reply if step >= options.reply_from else "letter"
         chosen = np.sort(rng.choice(self.config.videos, options.batch_videos, replace=False))
         packed = [
-            self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply_text) for v in chosen
+            self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply) for v in chosen
         ]
         return LanguageBatch(
             packed, torch.from_numpy(self.features[chosen]), self.packer, self.packer.tokenizer.pad_token_id
@@ -230,7 +230,7 @@ def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer,
     began, window = time.time(), []
     for step, batch in enumerate(tqdm(loader, stage, initial=start, total=options.steps), start):
         with torch.autocast("cpu", torch.bfloat16):
-            loss, seen = language_loss(model, batch, options.hint_layer, options.told)
+            loss, seen = language_loss(model, batch, options.hint_layer)
         descend(optimizer, loss, rate(step, options.steps, options.learning_rate, options.warm_up))
         is_letter = torch.isin(seen["labels"], letters)
         words = ~is_letter
@@ -238,19 +238,19 @@ def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer,
             [
                 loss.item(),
                 seen["hint"],
-                seen["answering_hint"],
+                seen["option"],
                 seen["right"][is_letter].mean().item(),
                 seen["right"][words].mean().item(),
             ]
         )
         if (step + 1) % options.log_every == 0:
-            loss_mean, hint, answering_hint, letter, word = np.nanmean(window, axis=0)
+            loss_mean, hint, option, letter, word = np.nanmean(window, axis=0)
             window.clear()
             point.log(
                 step=step + 1,
                 loss=loss_mean,
                 hint=hint,
-                answering_hint=answering_hint,
+                option=option,
                 letter=letter,
                 word=word,
                 seconds=time.time() - began,

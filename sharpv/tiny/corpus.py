@@ -1,6 +1,7 @@
 """Training sequences for the tiny VideoLLM: one video, many short dialogues that do not see each other."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -14,6 +15,8 @@ OPEN_SUFFIX = "Answer in words."
 LETTER_SUFFIX = "Answer with the letter."
 IGNORED = -100
 END_WEIGHT, OPTION_WEIGHT = 0.2, 0.1
+Reply = Literal["letter", "text", "text_and_letter"]
+"""How a question with options is answered: "B", "red" or "red (B)"."""
 
 
 def prompt_text(question: Question, style: str) -> str:
@@ -32,8 +35,7 @@ class Packed:
     """Dialogues packed behind one video: per token its id, label, the label's weight, hint, dialogue and view.
 
     Beside the reply, each option is labelled with its own letter. `hints` are labels for an inner layer: the question
-    mark's is the first word of the answer; then either an option's is whether it is the right one, or the place that
-    the reply is read from has the first word of the answer too, so that a look-up can start from it.
+    mark's is the first word of the answer, an option's is whether it is the right one.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -47,35 +49,33 @@ class Packed:
 class Packer:
     """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int, hint_at: str = "options"):
-        if hint_at not in ("options", "reply"):
-            raise ValueError(f"hint_at is 'options' or 'reply', not {hint_at!r}")
-        self.tokenizer, self.capacity, self.hint_at = tokenizer, capacity, hint_at
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int):
+        self.tokenizer, self.capacity = tokenizer, capacity
         self.head, self.tail = PROMPT.split(VIDEO)
         self.turn_end = tokenizer.eos_token_id
         self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
         self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
 
-    def pack(self, scene: Scene, rng: np.random.Generator, options: float, reply_text: bool) -> Packed:
+    def pack(self, scene: Scene, rng: np.random.Generator, options: float, reply: Reply) -> Packed:
         """Fill the capacity with dialogues about a scene.
 
-        options: share of the questions asked with options. reply_text: the reply to those is the option's text, and
-        look-ups are left out; else it is the letter.
+        options: share of the questions asked with options. reply: to those; look-ups, which teach where the letter
+        is, are left out where the reply is only text.
         """
         packed = Packed()
         dialogues = [
-            self._dialogue(scene, family, rng, options, reply_text) for family in rng.permutation(list(FAMILIES))
+            self._dialogue(scene, family, rng, options, reply) for family in rng.permutation(list(FAMILIES))
         ]
         if rng.random() < 0.7:
             dialogues.insert(0, (CAPTION_REQUEST, caption(scene), None, True))
-        for _ in range(0 if reply_text else 2):
-            dialogues.insert(int(rng.integers(1, 5)), self._lookup(scene, rng))
+        for _ in range(0 if reply == "text" else 2):
+            dialogues.insert(int(rng.integers(1, 5)), self._lookup(scene, rng, reply))
         for dialogue in dialogues:
             if dialogue is not None:
                 self._append(packed, *dialogue)
         return packed
 
-    def _dialogue(self, scene, family, rng, options, reply_text):
+    def _dialogue(self, scene, family, rng, options, reply):
         question = FAMILIES[family](scene, rng)
         if question is None:
             return None
@@ -85,21 +85,28 @@ class Packer:
         count = 5 if possible > 4 and rng.random() < 0.34 else 4
         question = with_options(question, scene, count, rng)
         style = "mvbench" if count == 4 and rng.random() < 0.5 else "letter"
-        reply = question.answer if reply_text else question.letter
-        return prompt_text(question, style), reply, question.answer, True
+        return prompt_text(question, style), self._reply(question, reply), question.answer, True
 
-    def _lookup(self, scene, rng):
+    @staticmethod
+    def _reply(question: Question, reply: Reply) -> str:
+        return {
+            "letter": question.letter,
+            "text": question.answer,
+            "text_and_letter": f"{question.answer} ({question.letter})",
+        }[reply]
+
+    def _lookup(self, scene, rng, reply):
         pool = str(rng.choice(["colour", "colour", "shape", "direction", "place", "moment", "count", "background"]))
         answer = str(rng.choice(POOLS[pool]))
         count = 5 if pool == "colour" and rng.random() < 0.4 else 4
         question = with_options(Question("lookup", f"{answer}?", answer, pool), scene, count, rng)
         style = "mvbench" if count == 4 and rng.random() < 0.5 else "letter"
-        return prompt_text(question, style), question.letter, answer, False
+        return prompt_text(question, style), self._reply(question, reply), answer, False
 
     def pack_lookup(self, scene: Scene, rng: np.random.Generator) -> Packed:
         """One look-up alone: the answer's word, then options; the reply is its letter."""
         packed = Packed()
-        self._append(packed, *self._lookup(scene, rng))
+        self._append(packed, *self._lookup(scene, rng, "letter"))
         return packed
 
     def _append(self, packed: Packed, text: str, answer: str, hint: str | None, sees_video: bool) -> None:
@@ -116,10 +123,7 @@ class Packer:
             hints[prompt.index(self.question_mark)] = right
             for at, letter in self._options(prompt):
                 labels[at], weights[at] = letter, OPTION_WEIGHT
-                if self.hint_at == "options":
-                    hints[at] = self.yes if ids[at] == right else self.no
-            if self.hint_at == "reply":
-                hints[len(prompt) - 1] = right
+                hints[at] = self.yes if ids[at] == right else self.no
         packed.dialogue += [max(packed.dialogue, default=-1) + 1] * len(ids)
         packed.ids += ids
         packed.labels += labels

@@ -123,12 +123,8 @@ class LanguageBatch:
         self.positions_BL = torch.cat([torch.arange(prefix).expand(batch, -1), positions_BS], 1)
 
 
-def language_loss(model, batch: LanguageBatch, hint_layer: int, told: float = 0.0) -> tuple[torch.Tensor, dict]:
-    """Cross entropy of the answers plus that of the hints read from an inner layer; per-kind accuracies beside it.
-
-    told: share of the replies whose right word is added to the state entering the hint layer. The layers behind it
-    learn from those to go from a word to its option's letter, whatever the layers before it know of the video yet.
-    """
+def language_loss(model, batch: LanguageBatch, hint_layer: int) -> tuple[torch.Tensor, dict]:
+    """Cross entropy of the answers plus that of the hints read from an inner layer; per-kind accuracies beside it."""
     language = model.model.language_model
     embed = language.get_input_embeddings()
     size = len(batch.ids_BS)
@@ -137,12 +133,7 @@ def language_loss(model, batch: LanguageBatch, hint_layer: int, told: float = 0.
         [embed(batch.head).expand(size, -1, -1), batch.features_BVD, newline_B1D, embed(batch.ids_BS)], 1
     )
     captured = []
-
-    def hint(module, args):
-        captured.append(args[0])
-        return (tell(model, args[0], batch, told), *args[1:]) if told else None
-
-    handle = language.layers[hint_layer].register_forward_pre_hook(hint)
+    handle = language.layers[hint_layer].register_forward_pre_hook(lambda module, args: captured.append(args[0]))
     output = language(
         inputs_embeds=inputs_BLD, attention_mask=batch.mask_B1LL, position_ids=batch.positions_BL, use_cache=False
     )
@@ -151,19 +142,6 @@ def language_loss(model, batch: LanguageBatch, hint_layer: int, told: float = 0.
 
     loss, seen = _answer_losses(model, states_BSD, inner_BSD, batch.labels_BS, batch.weights_BS, batch.hints_BS)
     return loss, seen
-
-
-def tell(model, states_BLD: torch.Tensor, batch: LanguageBatch, share: float) -> torch.Tensor:
-    """The states with the hinted word added, at a random strength, where a random share of the replies is read from."""
-    hinted_BS = (batch.hints_BS != IGNORED) & (batch.weights_BS == 1.0) & (torch.rand(batch.hints_BS.shape) < share)
-    row, place = hinted_BS.nonzero(as_tuple=True)
-    words = batch.hints_BS[row, place]
-    direction = functional.normalize((model.lm_head.weight[words] * model.model.language_model.norm.weight).detach())
-    chosen = states_BLD[row, batch.prefix + place]
-    strength = torch.empty(len(row), 1).uniform_(0.1, 1.0) * chosen.detach().norm(dim=-1, keepdim=True)
-    told_BLD = states_BLD.clone()
-    told_BLD[row, batch.prefix + place] = chosen + (strength * direction).to(chosen.dtype)
-    return told_BLD
 
 
 def _answer_losses(model, states_BSD, inner_BSD, labels_BS, weights_BS, hints_BS) -> tuple[torch.Tensor, dict]:
@@ -176,9 +154,9 @@ def _answer_losses(model, states_BSD, inner_BSD, labels_BS, weights_BS, hints_BS
     replies = weights == 1.0
     right = (logits.argmax(-1) == labels)[replies].float().detach()
     hint_right = (hint_logits.argmax(-1) == hints).float()
-    answering = answered[hinted]
-    seen = {"right": right, "labels": labels[replies], "hint": hint_right[~answering].mean().item()}
-    return loss, seen | {"answering_hint": hint_right[answering].mean().item()}
+    options = answered[hinted]
+    seen = {"right": right, "labels": labels[replies], "hint": hint_right[~options].mean().item()}
+    return loss, seen | {"option": hint_right[options].mean().item()}
 
 
 def lookup_loss(model, packed: list[Packed], pad: int, hint_layer: int) -> tuple[torch.Tensor, dict]:
