@@ -1,0 +1,1 @@
+"""Figures made from stored runs and video files alone: matplotlib, no torch."""
