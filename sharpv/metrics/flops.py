@@ -1,8 +1,9 @@
-"""Floating-point operations of a forward pass, from the configuration alone.
+"""Floating-point operations of a run, from the model's configuration alone: no weights, no device.
 
 Two counts stand side by side: `eq5` is FastV's Eq. 5 (what the SharpV paper's dense 41.4 is), `exact` counts two per
 multiply-add of what a stock model computes: grouped query heads, three feed-forward matrices, causal attention, the
-LM head on one row.
+LM head on one row. `exact` equals a counter on the real modules, once the half of the attention square that causality
+leaves out is put back (counters do not see it): `causal=False`.
 """
 
 from dataclasses import dataclass
@@ -35,31 +36,71 @@ class LanguageShape:
             config.vocab_size,
         )
 
+    def kv_bytes(self, rows: list[int], element_size: int) -> int:
+        """Bytes of a KV cache that holds these rows, layer by layer."""
+        return 2 * sum(rows) * self.kv_heads * self.head_width * element_size
+
+
+@dataclass(frozen=True)
+class StageFlops:
+    """Exact operations of one answer: `vision` with projector, `prefill` by layer, `head` once, `decode` by step."""
+
+    vision: float
+    prefill: list[float]
+    head: float
+    decode: list[float]
+
+    @property
+    def first_token(self) -> float:
+        """All up to the first token."""
+        return self.vision + sum(self.prefill) + self.head
+
+
+def stage_flops(config: Any, frames: int, rows: list[int], reads: list[list[int]]) -> StageFlops:
+    """Per stage for any model config with a `vision_config` and a `text_config`.
+
+    frames: that the tower encodes. rows: computed by each layer in prefill. reads: per decode step, cached rows that
+    each layer reads, the new one not counted.
+    """
+    shape = LanguageShape.of(config.text_config)
+    return StageFlops(
+        exact_vision(config.vision_config, frames, shape.width),
+        exact_layers(shape, rows),
+        _head(shape),
+        [exact_decode(shape, step) for step in reads],
+    )
+
+
+def eq5_layers(shape: LanguageShape, rows: list[int]) -> list[float]:
+    """Per layer 4 n d^2 + 2 n^2 d + 2 n d m with the layer's own row count n."""
+    d, m = shape.width, shape.feed_forward
+    return [float(4 * n * d * d + 2 * n * n * d + 2 * n * d * m) for n in rows]
+
 
 def eq5_prefill(shape: LanguageShape, rows: list[int]) -> float:
-    """Sum over layers of 4 n d^2 + 2 n^2 d + 2 n d m with each layer's own row count n."""
-    d, m = shape.width, shape.feed_forward
-    return float(sum(4 * n * d * d + 2 * n * n * d + 2 * n * d * m for n in rows))
+    """Sum of `eq5_layers`."""
+    return sum(eq5_layers(shape, rows))
 
 
-def _layer_exact(shape: LanguageShape, attention_rows: int, pairs: float, mlp_rows: int) -> float:
-    query, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
-    projections = 2 * attention_rows * shape.width * (2 * query + 2 * kv)
-    attention = 2 * 2 * pairs * query
-    return projections + attention + 2 * 3 * mlp_rows * shape.width * shape.feed_forward
+def exact_layers(
+    shape: LanguageShape, rows: list[int], mlp_rows: list[int] | None = None, causal: bool = True
+) -> list[float]:
+    """Prefill per layer with the layer's own rows; `mlp_rows` where the feed-forward sees another number."""
+    return [
+        _layer(shape, n, n * (n + 1) / 2 if causal else n * n, m) for n, m in zip(rows, mlp_rows or rows, strict=True)
+    ]
 
 
-def exact_prefill(shape: LanguageShape, rows: list[int], mlp_rows: list[int] | None = None) -> float:
-    """Prefill with each layer's own rows; `mlp_rows` where the feed-forward sees another number. LM head on one row."""
-    mlp_rows = mlp_rows or rows
-    layers = sum(_layer_exact(shape, n, n * (n + 1) / 2, m) for n, m in zip(rows, mlp_rows, strict=True))
-    return float(layers + 2 * shape.width * shape.vocabulary)
+def exact_prefill(
+    shape: LanguageShape, rows: list[int], mlp_rows: list[int] | None = None, causal: bool = True
+) -> float:
+    """Sum of `exact_layers` and the LM head on one row."""
+    return sum(exact_layers(shape, rows, mlp_rows, causal)) + _head(shape)
 
 
 def exact_decode(shape: LanguageShape, read_rows: list[int]) -> float:
     """One decode step; `read_rows` are the cached rows that each layer reads, the new one not counted."""
-    layers = sum(_layer_exact(shape, 1, n + 1, 1) for n in read_rows)
-    return float(layers + 2 * shape.width * shape.vocabulary)
+    return sum(_layer(shape, 1, n + 1, 1) for n in read_rows) + _head(shape)
 
 
 def exact_vision(config: Any, frames: int, language_width: int) -> float:
@@ -67,7 +108,18 @@ def exact_vision(config: Any, frames: int, language_width: int) -> float:
     patches = (config.image_size // config.patch_size) ** 2
     rows = patches + (1 if config.model_type == "clip_vision_model" else 0)
     d, m = config.hidden_size, config.intermediate_size
-    patch = 2 * patches * 3 * config.patch_size**2 * d
+    patch = 2 * patches * config.num_channels * config.patch_size**2 * d
     layer = 2 * rows * 4 * d * d + 4 * rows * rows * d + 4 * rows * d * m
     projector = 2 * patches * (d * language_width + language_width * language_width)
     return float(frames * (patch + config.num_hidden_layers * layer + projector))
+
+
+def _layer(shape: LanguageShape, attention_rows: int, pairs: float, mlp_rows: int) -> float:
+    query, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    projections = 2 * attention_rows * shape.width * (2 * query + 2 * kv)
+    attention = 2 * 2 * pairs * query
+    return float(projections + attention + 2 * 3 * mlp_rows * shape.width * shape.feed_forward)
+
+
+def _head(shape: LanguageShape) -> float:
+    return float(2 * shape.width * shape.vocabulary)

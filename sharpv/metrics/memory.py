@@ -1,9 +1,13 @@
-"""Peak memory of a stretch of code: the CUDA allocator's count, or on a CPU the live bytes of tensors made in it."""
+"""Peak memory of stretches of code: the CUDA allocator's count, or on a CPU the live bytes of tensors made in them.
+
+On a CPU every operation's results are seen, but not the scratch that a kernel takes and frees inside one operation.
+"""
 
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 
 import torch
 from torch import nn
@@ -26,9 +30,9 @@ def weight_bytes(model: nn.Module) -> int:
 class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of storages made under it that are still alive."""
 
-    def __init__(self, peak: Peak):
+    def __init__(self) -> None:
         super().__init__()
-        self.peak, self.live = peak, 0
+        self.live = self.highest = 0
         self.seen: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -44,7 +48,7 @@ class _LiveBytes(TorchDispatchMode):
             return
         self.seen.add(key)
         self.live += storage.nbytes()
-        self.peak.above = max(self.peak.above, self.live)
+        self.highest = max(self.highest, self.live)
         weakref.finalize(storage, self._release, key, storage.nbytes())
 
     def _release(self, key: int, size: int) -> None:
@@ -52,17 +56,45 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
+class PeakClock:
+    """Peak bytes of each stage above what was allocated at the start; marked as a `StageClock` is, in its place.
+
+    A stage's peak begins with what the stages before left alive. `peaks`: by stage, the highest where a stage was
+    marked several times. On a CPU every operation is intercepted: never time the same stretch.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device, self.peaks = device, dict[str, int]()
+        self._live = _LiveBytes()
+
+    def __enter__(self) -> "PeakClock":
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+        else:
+            self._live.__enter__()
+        return self
+
+    def mark(self, stage: str) -> None:
+        """The stage of this name ends here; it began at the mark before."""
+        if self.device.type == "cuda":
+            highest = torch.cuda.max_memory_allocated(self.device) - self._before
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            highest, self._live.highest = self._live.highest, self._live.live
+        self.peaks[stage] = max(self.peaks.get(stage, 0), highest)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.device.type != "cuda":
+            self._live.__exit__(kind, error, trace)
+
+
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Measure the peak of a stretch. On a CPU every operation is intercepted: never time the same stretch."""
+    """Measure the peak of one stretch, see `PeakClock`."""
     peak = Peak()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+    with PeakClock(device) as clock:
         yield peak
-        torch.cuda.synchronize(device)
-        peak.above = torch.cuda.max_memory_allocated(device) - before
-    else:
-        with _LiveBytes(peak):
-            yield peak
+        clock.mark("stretch")
+    peak.above = clock.peaks["stretch"]

@@ -1,12 +1,19 @@
-"""Stage times: synchronised host clock on a CPU, CUDA events on a GPU."""
+"""Stage times: host clock on a CPU, where every operation waits by itself; CUDA events on a GPU.
+
+A mark on CUDA is an event put on the stream: it makes nobody wait. The one wait is in `laps`, behind everything.
+"""
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import quantiles
 
 import torch
 
 
 class StageClock:
-    """Seconds between marks. On CUDA the marks are events on the current stream, read after one final wait."""
+    """Seconds between marks. The usual stages are decode_video, preprocess, vision, prune, prefill, first_token and
+    decode, this last once a token; TTFT is vision to first_token, TPOT the mean of decode."""
 
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
@@ -22,12 +29,33 @@ class StageClock:
         else:
             self._marks.append((stage, time.perf_counter()))
 
-    def seconds(self) -> dict[str, float]:
-        """Seconds per stage; a stage marked several times is summed."""
+    def laps(self) -> dict[str, list[float]]:
+        """Seconds of each time that a stage ended, in order."""
         if self.cuda:
             torch.cuda.synchronize()
-        times: dict[str, float] = {}
+        laps: dict[str, list[float]] = {}
         for (_, before), (stage, after) in zip(self._marks, self._marks[1:], strict=False):
-            spent = before.elapsed_time(after) / 1e3 if self.cuda else after - before
-            times[stage] = times.get(stage, 0.0) + spent
-        return times
+            laps.setdefault(stage, []).append(before.elapsed_time(after) / 1e3 if self.cuda else after - before)
+        return laps
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds per stage; a stage marked several times is summed."""
+        return {stage: sum(laps) for stage, laps in self.laps().items()}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of repeated measurements."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        """ValueError for fewer than two values: one measurement has no spread."""
+        values = list(values)
+        if len(values) < 2:
+            raise ValueError(f"a spread needs at least 2 measurements, got {len(values)}: repeat more often")
+        low, median, high = quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)

@@ -15,16 +15,22 @@ def rotate_keys(keys_BHNE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Ten
     return keys_BHNE * cos_NE + turned_BHNE * sin_NE
 
 
+SPARE_ROWS = 128
+"""Rows that a layer takes room for at once when it grows, so that a decode step writes one row and copies none."""
+
+
 class PrunableLayer(DynamicLayer):
     """A dynamic cache layer that may store fewer rows than it was given, or return fewer than it stores.
 
     `get_seq_length` is the logical length, the number of rows given so far, so that positions and masks never depend
-    on what was cut.
+    on what was cut. After prefill the layer holds exactly its rows; in decode `keys` and `values` are views of a room
+    with up to SPARE_ROWS rows more.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self.logical_length = 0
+        self._room: tuple[torch.Tensor, torch.Tensor] | None = None
         self.store_K: torch.Tensor | None = None
         self.hide_unstored = False
         self.read_K: torch.Tensor | None = None
@@ -35,8 +41,7 @@ class PrunableLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             keys, values = key_states, value_states
         else:
-            keys = torch.cat([self.keys, key_states], dim=-2)
-            values = torch.cat([self.values, value_states], dim=-2)
+            keys, values = self._append(key_states, value_states)
         self.logical_length += key_states.shape[-2]
         self.keys, self.values = keys, values
         if self.store_K is not None:
@@ -47,14 +52,29 @@ class PrunableLayer(DynamicLayer):
             return keys[:, :, self.read_K], values[:, :, self.read_K]
         return keys, values
 
+    def _append(self, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The stored rows and the new ones, as views of a room into which only the new ones are written."""
+        stored, total = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if self._room is None or total > self._room[0].shape[-2]:
+            self._room = _with_room(self.keys, total + SPARE_ROWS), _with_room(self.values, total + SPARE_ROWS)
+        for room_BHNE, states_BHNE in zip(self._room, (key_states, value_states), strict=True):
+            room_BHNE[:, :, stored:total] = states_BHNE
+        return self._room[0][:, :, :total], self._room[1][:, :, :total]
+
     def cut(self, index_K: torch.Tensor) -> None:
         """Keep only the stored rows of this index, and free the others."""
         self.keys, self.values = self.keys[:, :, index_K], self.values[:, :, index_K]
+        self._room = None
 
     def close_gaps(self, shift_N: torch.Tensor, rotary: nn.Module) -> None:
         """Rotate each stored key forward by `shift_N` positions (int64, one a stored row)."""
         cos_1NE, sin_1NE = rotary(self.keys, shift_N[None])
         self.keys = rotate_keys(self.keys, cos_1NE[0].to(self.keys.dtype), sin_1NE[0].to(self.keys.dtype))
+        self._room = None
+
+    def reset(self) -> None:
+        super().reset()
+        self.logical_length, self._room = 0, None
 
     def get_seq_length(self) -> int:
         return self.logical_length
@@ -65,9 +85,17 @@ class PrunableLayer(DynamicLayer):
 
     @property
     def stored_bytes(self) -> int:
+        """Bytes of the memory held, spare room included."""
         if not self.is_initialized:
             return 0
-        return sum(part.numel() * part.element_size() for part in (self.keys, self.values))
+        return sum(part.untyped_storage().nbytes() for part in (self.keys, self.values))
+
+
+def _with_room(rows_BHNE: torch.Tensor, capacity: int) -> torch.Tensor:
+    batch, heads, stored, width = rows_BHNE.shape
+    room_BHNE = rows_BHNE.new_empty(batch, heads, capacity, width)
+    room_BHNE[:, :, :stored] = rows_BHNE
+    return room_BHNE
 
 
 def make_prunable(cache: Cache, depth: int) -> list[PrunableLayer]:

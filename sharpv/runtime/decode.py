@@ -53,7 +53,8 @@ def generate(
 ) -> tuple[list[int], Report]:
     """Prefill and decode one prompt; the ids generated (stop id included) and what the pruner did.
 
-    Gives the same tokens as `model.generate(inputs_embeds=...)`. Marks the stages `prefill`, `first_token`, `decode`.
+    Gives the same tokens as `model.generate(inputs_embeds=...)`. Marks the stages `prefill`, `first_token` and, after
+    each further token, `decode` (once where there was none).
     """
     language, report = adapter.language_model, Report()
     cache = DynamicCache(config=language.config)
@@ -72,8 +73,7 @@ def generate(
         while True:
             logits_V = penalise(head(states[0, -1]).float(), generated, greedy.repetition_penalty)
             generated.append(int(logits_V.argmax()))
-            if len(generated) == 1:
-                clock.mark("first_token")
+            clock.mark("decode" if len(generated) > 1 else "first_token")
             if generated[-1] in greedy.stop_ids or len(generated) >= greedy.max_new_tokens:
                 break
             new_id = torch.tensor([[generated[-1]]], device=states.device)
@@ -85,7 +85,8 @@ def generate(
             ).last_hidden_state
             session.finish_forward()
             position += 1
-        clock.mark("decode")
+        if len(generated) == 1:
+            clock.mark("decode")
     finally:
         hooks.session = None
     return generated, report
