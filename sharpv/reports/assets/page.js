@@ -1,0 +1,74 @@
+"use strict";
+// The parts of the page and what opens first.
+
+const TABS = { results: showResults, figures: showFigures, samples: showSamples };
+
+function showTab() {
+  if (!(settings.tab in TABS)) settings.tab = DEFAULTS.tab;
+  for (const name of Object.keys(TABS)) {
+    document.getElementById(name).hidden = name !== settings.tab;
+    document.getElementById(`tab-${name}`).setAttribute("aria-selected", name === settings.tab);
+  }
+  TABS[settings.tab](document.getElementById(settings.tab));
+}
+
+function facts(pairs) {
+  const list = make("dl");
+  for (const [name, value] of pairs) list.append(make("dt", {}, name), make("dd", {}, String(value)));
+  return list;
+}
+
+function overview() {
+  const { run } = data, answers = data.answers.flatMap((line) => line.verdict);
+  const listed = (values) => Object.entries(values).map(([name, value]) => `${name} ${value}`).join(" · ");
+  const failed = answers.filter((verdict) => verdict === FAILED).length;
+  const counts = data.tasks.map(() => 0);
+  data.task.forEach((task) => counts[task]++);
+  const perBenchmark = {};
+  data.tasks.forEach(([benchmark], i) => (perBenchmark[benchmark] = (perBenchmark[benchmark] ?? 0) + counts[i]));
+  const shapes = data.shapes.filter(Boolean).map(([frames, height, width]) => `${frames} frames × ${height} × ${width}`);
+  return facts([
+    ["Status", run.status + (failed ? `, ${failed} answers failed` : "")],
+    ["Run", `${run.folder}, ${run.created}`],
+    ["Command", run.command],
+    ["Model", `${run.model.display}, ${run.dtype ?? "?"}, attention ${run.attention ?? "?"}`],
+    ["Visual tokens", shapes.join(" · ") || "none"],
+    ["Questions", `${data.task.length} about ${data.videos.length} videos: ${listed(perBenchmark)}`],
+    ["Hardware", listed(run.hardware)],
+    ["Versions", listed(run.versions)],
+  ]);
+}
+
+function showResults(section) {
+  if (section.childElementCount) return;
+  const warnings = data.warnings.map((warning) => make("p", { class: "warning" }, warning));
+  const notes = make("ul", { class: "notes" }, ...data.notes.map((note) => make("li", {}, note)));
+  section.append(...warnings, make("h2", {}, "Run"), overview(), make("h2", {}, "Table"), ...resultsTable(),
+    make("h2", {}, "Notes"), notes);
+}
+
+async function showFigures(section) {
+  if (section.childElementCount) return;
+  if (!data.figures.length) section.append(make("p", { class: "empty" }, "No figures were there when this page was made."));
+  for (const [i, { name, type }] of data.figures.entries()) {
+    const picture = make("img", { alt: name });
+    section.append(make("figure", {}, picture, make("figcaption", {}, name)));
+    picture.src = `data:${type};base64,${await block(`figure-${i}`)}`;
+  }
+}
+
+async function start() {
+  data = await unpack(document.getElementById("index").textContent);
+  data.dense = data.lines.findIndex((line) => line.kind === "dense");
+  const { folder, status } = data.run;
+  const size = `${data.task.length} questions × ${data.lines.length} lines`;
+  document.getElementById("summary").textContent = `run ${folder} · ${status} · ${size}`;
+  for (const name of Object.keys(TABS)) document.getElementById(`tab-${name}`).onclick = () => go({ tab: name });
+  addEventListener("hashchange", () => { readAddress(); showTab(); });
+  readAddress();
+  showTab();
+  document.body.dataset.ready = "true";
+}
+
+
+start();

@@ -1,0 +1,163 @@
+"""What the page shows, from a run: one compact index of all answers, and blocks of kept tokens for later.
+
+Shape suffixes: N tokens of a video, T frames.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sharpv.reports.store import Run
+
+QUESTIONS_A_BLOCK = 64
+WRONG, RIGHT, FAILED, MISSING = range(4)
+QUESTION = ["benchmark", "task", "doc_id"]
+LINE = ["row", "seed"]
+
+
+class Texts:
+    """Strings by number, each kept once."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def number(self, text: Any) -> int:
+        """The string's number; -1 for None and NaN."""
+        if not isinstance(text, str):
+            return -1
+        return self.numbers.setdefault(text, len(self.numbers))
+
+    @property
+    def all(self) -> list[str]:
+        return list(self.numbers)
+
+
+class PageData:
+    """The answers of one run, question by question and line by line; a line is a table row at one seed.
+
+    ValueError where answers to one question disagree about its frames or grid, or a question has no answer at all.
+    """
+
+    def __init__(self, run: Run, order: list[str]):
+        """order: names of table rows, as the table shows them; others come behind."""
+        self.run, self.texts = run, Texts()
+        answers = run.answers()
+        self.questions = answers.drop_duplicates(QUESTION)[[*QUESTION, "video"]].reset_index(drop=True)
+        lines = answers.drop_duplicates(LINE)[[*LINE, "method", "kind"]]
+        rank = {name: place for place, name in enumerate(order)}
+        lines = lines.sort_values(LINE, key=lambda column: column.map(rank).fillna(len(rank)), kind="stable")
+        self.lines = lines.reset_index(drop=True)
+        asked = pd.MultiIndex.from_frame(self.questions[QUESTION])
+        by_line = {key: part.set_index(QUESTION) for key, part in answers.groupby(LINE, sort=False)}
+        self.by_line = [by_line[row, seed].reindex(asked) for row, seed in self.lines[LINE].itertuples(index=False)]
+
+    @cached_property
+    def videos(self) -> list[str]:
+        return list(dict.fromkeys(self.questions["video"]))
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, int, int] | None]:
+        """(frames, height, width) of each question's tokens; None where every answer failed."""
+        found: list[tuple[int, int, int] | None] = [None] * len(self.questions)
+        for line in self.by_line:
+            for number, (frames, grid) in enumerate(zip(line["frames"], line["grid"], strict=True)):
+                if not isinstance(grid, list):
+                    continue
+                shape = (int(frames), *grid)
+                if found[number] not in (None, shape):
+                    name = dict(self.questions.iloc[number])
+                    raise ValueError(
+                        f"answers to {name} have tokens of shape {found[number]} and {shape}: run it again"
+                    )
+                found[number] = shape
+        return found
+
+    def frames_of_videos(self) -> dict[str, int]:
+        """How many frames of each video were shown to the model; videos whose every answer failed are left out."""
+        pairs = zip(self.questions["video"], self.shapes, strict=True)
+        return {video: shape[0] for video, shape in pairs if shape is not None}
+
+    def index(self) -> dict[str, Any]:
+        """All that lists, filters and searches need, columns rather than objects; texts by number in `texts`."""
+        shapes = list(dict.fromkeys(self.shapes))
+        tasks = list(dict.fromkeys(self.questions[["benchmark", "task"]].itertuples(index=False, name=None)))
+        places = {video: number for number, video in enumerate(self.videos)}
+        pairs = self.questions[["benchmark", "task"]].itertuples(index=False, name=None)
+        index = {
+            "lines": self.lines.to_dict("records"),
+            "tasks": tasks,
+            "videos": self.videos,
+            "shapes": shapes,
+            "block": QUESTIONS_A_BLOCK,
+            "task": [tasks.index(pair) for pair in pairs],
+            "doc": self.questions["doc_id"].tolist(),
+            "video": [places[name] for name in self.questions["video"]],
+            "shape": [shapes.index(shape) for shape in self.shapes],
+            "prompt": self._first("prompt"),
+            "gold": self._first("gold"),
+            "answers": [self._answers(line) for line in self.by_line],
+        }
+        return index | {"texts": self.texts.all}
+
+    def _first(self, column: str) -> list[int]:
+        """For each question the first text that a line has, by number."""
+        found = pd.concat([line[column].reset_index(drop=True) for line in self.by_line], axis=1)
+        return [self.texts.number(text) for text in found.bfill(axis=1).iloc[:, 0]]
+
+    def _answers(self, line: pd.DataFrame) -> dict[str, list]:
+        said = line["raw"].where(line["status"] != "error", line["error"])
+        judged = line["judge_score"].notna().any()
+        return {
+            "verdict": [_verdict(*row) for row in zip(line["status"], line["score"], strict=True)],
+            "text": [self.texts.number(text) for text in said],
+            "parsed": [self.texts.number(text or None) for text in line["parsed"]],
+            "vr": _rounded(line["vr"]),
+            "mr": _rounded(line["mr"]),
+            "judge": _rounded(line["judge_score"]) if judged else [],
+        }
+
+    def blocks(self) -> Iterable[dict[str, list]]:
+        """Per block of questions and per line: `bits`, the kept tokens as the store packs them, and `shares`, rows fed
+        per frame where they are not just the count of kept tokens (merged rows), else None."""
+        for start in range(0, len(self.questions), QUESTIONS_A_BLOCK):
+            span = slice(start, start + QUESTIONS_A_BLOCK)
+            parts = [line.iloc[span] for line in self.by_line]
+            shapes = self.shapes[span]
+            yield {
+                "bits": [[bits if isinstance(bits, str) else None for bits in part["kept_bits"]] for part in parts],
+                "shares": [list(map(_shares, part["kept_bits"], part["kept_per_frame"], shapes)) for part in parts],
+            }
+
+
+def packed(content: Any) -> str:
+    """JSON, gzipped, as base64: safe inside a script element whatever the texts hold; the same bytes every time."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+
+
+def _verdict(status: Any, score: float) -> int:
+    if not isinstance(status, str):
+        return MISSING
+    if status == "error":
+        return FAILED
+    return RIGHT if score > 0.5 else WRONG
+
+
+def _rounded(values: pd.Series) -> list[float | None]:
+    return [None if isnan(value) else round(value, 4) for value in values.astype(float)]
+
+
+def _shares(bits: Any, per_frame: Any, shape: tuple[int, int, int] | None) -> list[float] | None:
+    if not isinstance(bits, str) or shape is None:
+        return None
+    frames, height, width = shape
+    kept_N = np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=frames * height * width)
+    kept_T = kept_N.reshape(frames, -1).sum(1)
+    return None if np.allclose(kept_T, per_frame) else [round(float(share), 3) for share in per_frame]
