@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sharpv.evaluation.configure import register_resolvers
@@ -11,8 +13,12 @@ from sharpv.evaluation.configure import register_resolvers
 COMMANDS = {
     "run": "sharpv.evaluation.experiment:run",
     "calibrate": "sharpv.evaluation.calibrate:calibrate",
+    "status": "sharpv.evaluation.status:status",
+    "plan": "sharpv.evaluation.plan:plan",
 }
 """What each command calls, as function(config, command line) -> exit code."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
@@ -23,6 +29,11 @@ def main(config: DictConfig) -> None:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    if HydraConfig.get().mode == RunMode.MULTIRUN and code != INTERRUPTED:
+        # Hydra goes on with the other jobs and fails at the end; sys.exit would end the sweep here.
+        if code:
+            raise RuntimeError(f"this job of the sweep ended with exit code {code}")
+        return
     sys.exit(code)
 
 

@@ -21,9 +21,30 @@ def hub_dir() -> Path:
     return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
 
 
+def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Path | None:
+    """Folder of a downloaded hub repository (kind `model` or `dataset`) at a revision (main), or None."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            repository, repo_type=kind, revision=revision, cache_dir=hub_dir() / "hub", local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found)
+
+
 def go_offline() -> None:
     """Keep Hugging Face libraries off the network; call before they are imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("HF_HOME", str(hub_dir()))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def process_numbers() -> tuple[int, int, int, int]:
+    """Rank, number of processes, and the same on this machine, as torchrun and accelerate set them; 0, 1, 0, 1 alone."""
+    names = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    rank, count, local_rank, local_count = (int(os.environ.get(name, alone)) for name, alone in names.items())
+    return rank, count, local_rank, local_count

@@ -1,4 +1,4 @@
-"""The whole suite on the bundled model: one command, a killed run that goes on, error rows, lmms-eval itself."""
+"""The whole suite on the bundled model: one command, what kills, Ctrl-C, several processes and sweeps end in."""
 
 import json
 import os
@@ -9,6 +9,8 @@ import time
 
 import pandas as pd
 import pytest
+
+from sharpv.reports.store import read_jsonl
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "run.py", "model=tiny", "pruner=sharpv_adaptive", "benchmark=tiny_mvbench", "limit=1"]
@@ -30,7 +32,34 @@ def environment(folder):
 
 
 def rows_of(folder):
-    return [json.loads(line) for line in next(folder.glob("runs/*/samples.jsonl")).read_text().splitlines()]
+    """Every whole line of every process, in the order written."""
+    paths = sorted(folder.glob("runs/*/samples*.jsonl"))
+    return [row for path in paths for row in read_jsonl(path)]
+
+
+def run(folder, *command):
+    return subprocess.run([*COMMAND, *command], env=environment(folder), capture_output=True, text=True, check=False)
+
+
+def start(folder, *command):
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen([*COMMAND, *command], env=environment(folder), **quiet)
+
+
+def wait_for_rows(process, folder, count):
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if sum(path.read_bytes().count(b"\n") for path in folder.glob("runs/*/samples*.jsonl")) >= count:
+            return
+        time.sleep(0.02)
+
+
+def assert_same_answers_and_table(one, other):
+    tables = [pd.read_csv(folder / "table3.csv").drop(columns=TIMED) for folder in (one, other)]
+    pd.testing.assert_frame_equal(*tables)
+    texts = [{(r["row"], r["task"], r["doc_id"]): (r["raw"], r["kept_bits"]) for r in rows_of(f)} for f in (one, other)]
+    assert texts[0] == texts[1]
+    assert len(rows_of(other)) == len(texts[1]) == 20
 
 
 @pytest.fixture(scope="module")
@@ -57,23 +86,66 @@ def test_one_command_answers_scores_and_writes_the_table(finished):
     assert run["versions"]["lmms-eval"] == "0.7.3"
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_in_the_same_table(finished, tmp_path):
-    process = subprocess.Popen(COMMAND, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        stores = list(tmp_path.glob("runs/*/samples.jsonl"))
-        if stores and stores[0].read_bytes().count(b"\n") >= 5:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = rows_of(tmp_path)[:5]
-    subprocess.run(COMMAND, env=environment(tmp_path), check=True, capture_output=True)
-    rows = rows_of(tmp_path)
-    assert rows[:5] == before
-    assert len({row["key"] for row in rows}) == len(rows) == 20
-    tables = [pd.read_csv(folder / "table3.csv").drop(columns=TIMED) for folder in (finished, tmp_path)]
-    pd.testing.assert_frame_equal(*tables)
+def test_a_run_killed_three_times_goes_on_where_it_was_and_ends_in_the_same_table(finished, tmp_path):
+    for count in (3, 8, 14):
+        process = start(tmp_path, "workers=1")
+        wait_for_rows(process, tmp_path, count)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = rows_of(tmp_path)
+    assert len(before) >= 14
+    assert run(tmp_path).returncode == 0
+    assert rows_of(tmp_path)[: len(before)] == before
+    assert_same_answers_and_table(finished, tmp_path)
+
+
+def test_ctrl_c_ends_a_run_with_its_workers_and_the_same_command_goes_on(finished, tmp_path):
+    process = start(tmp_path, "workers=2")
+    wait_for_rows(process, tmp_path, 5)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert run(tmp_path).returncode == 0
+    assert_same_answers_and_table(finished, tmp_path)
+
+
+def test_two_processes_share_the_videos_and_make_the_same_table_as_one(finished, tmp_path):
+    both = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *COMMAND[1:]]
+    answer = subprocess.run(both, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    files = list(tmp_path.glob("runs/*/samples*.jsonl"))
+    assert len(files) == 2
+    assert all(file.stat().st_size for file in files)
+    assert_same_answers_and_table(finished, tmp_path)
+    assert len(json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())["pass"]) == 2
+
+
+def test_a_finished_run_loads_no_model_and_says_so(finished):
+    code = (
+        "import runpy, sys\n"
+        "from sharpv.evaluation.model_llava_onevision import LlavaOnevisionModel\n"
+        "def refuse(self): raise AssertionError('the model was loaded')\n"
+        "LlavaOnevisionModel.load = refuse\n"
+        "runpy.run_path('run.py', run_name='__main__')\n"
+    )
+    before = rows_of(finished)
+    command = [sys.executable, "-c", code, *COMMAND[2:]]
+    answer = subprocess.run(command, env=environment(finished), capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    assert "finished before: tiny LLaVA-OneVision (bundled) on tiny_mvbench, 20 answers" in answer.stdout
+    assert rows_of(finished) == before
+
+
+def test_a_sweep_runs_a_job_a_cell_and_the_whole_grid_then_only_reports(tmp_path):
+    sweep = [*COMMAND[:2], "-m", *COMMAND[2:4], "benchmark=tiny_mvbench,tiny_nextqa", *COMMAND[5:]]
+    swept = subprocess.run(sweep, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert swept.returncode == 0, swept.stderr[-3000:]
+    assert not (tmp_path / "table3.csv").exists()
+    whole = run(tmp_path, "benchmarks=[tiny_mvbench,tiny_nextqa]")
+    assert whole.stdout.count("finished before") == 2
+    table = pd.read_csv(tmp_path / "table3.csv")
+    assert table[["mvbench_acc", "nextqa_mc"]].notna().all(axis=None)
 
 
 def test_the_plugin_serves_lmms_eval_directly(finished):

@@ -1,16 +1,28 @@
-"""The one-pass runner: a bad file costs its own sample, and only that."""
+"""The one-pass runner: what questions share, what each row is charged, and what failures cost."""
 
+import dataclasses
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sharpv import MemorySharpV, VisualSharpV
-from sharpv.evaluation.loaded import Loaded, _image_processor
+from sharpv.evaluation import encoding, runner, work
+from sharpv.evaluation.frames import Evenly
+from sharpv.evaluation.loaded import Loaded
+from sharpv.evaluation.model_llava_onevision import siglip_pixels
 from sharpv.evaluation.rows import Row
 from sharpv.evaluation.runner import Runner
 from sharpv.evaluation.samples import Sample
 from sharpv.evaluation.store import RowStore
 from sharpv.models import adapter_for
+from sharpv.pruners.controls import FewerFrames, Random
+from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.visionzip import VisionZip
+from sharpv.reports.store import read_samples
 from sharpv.tiny.build import PROMPT
 from sharpv.tiny.scenes import SIDE, render, sample_scene
 from sharpv.tiny.video import write_mp4
@@ -18,45 +30,179 @@ from sharpv.tiny.video import write_mp4
 
 @pytest.fixture
 def loaded(model, tokenizer):
-    return Loaded("random", adapter_for(model), tokenizer, _image_processor(SIDE), 8, PROMPT, 1.0, frozenset(), "none")
+    pixels = partial(siglip_pixels, side=SIDE)
+    return Loaded("random", adapter_for(model), tokenizer, pixels, Evenly(8), PROMPT, 1.0, frozenset(), "none")
+
+
+@pytest.fixture
+def video(tmp_path):
+    write_mp4(tmp_path / "good.mp4", render(sample_scene(1)), 2)
+    return tmp_path / "good.mp4"
 
 
 def sample(video: Path, number: int = 0) -> Sample:
-    return Sample("b", "t", number, "What is moving?", video, "red ring", 3, "hash")
+    return Sample("b", "t", number, "What is moving?", video, "red ring", 3, f"hash {number}")
 
 
-ROWS = [
-    Row("dense", "Dense", "dense", 0, None, None, {"visual": None, "memory": None}),
-    Row("sharpv", "SharpV", "method", 0, VisualSharpV(), MemorySharpV(0.9), {"visual": {"m": 1}, "memory": {"m": 1}}),
-]
+def row(name, visual=None, memory=None):
+    return Row(name, name, "method" if visual else "dense", 0, visual, memory, {"visual": name, "memory": name})
 
 
-def test_an_unreadable_and_a_missing_video_become_error_rows_and_the_others_are_answered(loaded, tmp_path):
-    write_mp4(tmp_path / "good.mp4", render(sample_scene(1)), 2)
+DENSE, SHARPV = row("dense"), row("sharpv", VisualSharpV(), MemorySharpV(0.9))
+FEWER, DRAWN = row("fewer", FewerFrames(keep_ratio=0.25)), row("random", Random(keep_ratio=0.3))
+TAPPED = row("p", PruMerge())
+
+
+def answers(loaded, rows, samples, folder, workers=0, memory_every=0):
+    store = RowStore(folder)
+    asked = work.questions(samples, rows, "run", memory_every)
+    spent = Runner(loaded, store, workers).run(work.left(asked, store), warm_up=0)
+    store.close()
+    return read_samples(folder), spent
+
+
+def test_an_unreadable_and_a_missing_video_become_error_rows_and_the_others_are_answered(loaded, video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
-    store = RowStore(tmp_path / "samples.jsonl")
-    names = ["broken.mp4", "good.mp4", "missing.mp4"]
-    Runner(loaded, ROWS, store, "run").run([sample(tmp_path / name, i) for i, name in enumerate(names)])
-    by_video = {name: [row for row in store.rows.values() if row["video"] == name] for name in names}
-    assert all(row["status"] == "ok" for row in by_video["good.mp4"])
-    assert all(row["status"] == "error" and "cannot be read" in row["error"] for row in by_video["broken.mp4"])
-    assert all("does not exist" in row["error"] for row in by_video["missing.mp4"])
+    samples = [sample(tmp_path / name, i) for i, name in enumerate(["broken.mp4", "good.mp4", "missing.mp4"])]
+    found, _ = answers(loaded, [DENSE, SHARPV], samples, tmp_path / "run")
+    by_video = {
+        name: [one for one in found if one["video"] == name] for name in ("broken.mp4", "good.mp4", "missing.mp4")
+    }
+    assert [one["status"] for one in by_video["good.mp4"]] == ["ok", "ok"]
+    assert all(one["status"] == "error" and "broken.mp4" in one["error"] for one in by_video["broken.mp4"])
+    assert all(one["status"] == "error" and "does not exist" in one["error"] for one in by_video["missing.mp4"])
 
 
-def test_questions_about_one_video_share_its_decoding_and_encoding(loaded, tmp_path, monkeypatch):
-    write_mp4(tmp_path / "good.mp4", render(sample_scene(1)), 2)
-    store = RowStore(tmp_path / "samples.jsonl")
-    runner = Runner(loaded, ROWS, store, "run", memory_every=10**9)
-    encoded = []
-    original = runner._encode
-    monkeypatch.setattr(runner, "_encode", lambda *args: (encoded.append(args[0]), original(*args))[1])
-    runner.run([sample(tmp_path / "good.mp4", i) for i in range(4)], warm_up=0)
-    assert len(encoded) == 1
-    assert len(store.rows) == 8
+def test_vision_passes_are_as_many_as_videos_even_with_rows_that_read_the_tower(loaded, video, tmp_path, monkeypatch):
+    passes, encode = [], loaded.adapter.encode
+    monkeypatch.setattr(
+        type(loaded.adapter), "encode", lambda self, pixels: (passes.append(len(pixels)), encode(pixels))[1]
+    )
+    rows = [DENSE, SHARPV, TAPPED, row("v", VisionZip())]
+    found, spent = answers(loaded, rows, [sample(video, i) for i in range(4)], tmp_path / "run")
+    assert passes == [8]
+    assert len(found) == 16
+    assert spent["videos"] == 1
 
 
-def test_a_changed_setting_text_or_run_gets_another_key(loaded, tmp_path):
-    store = RowStore(tmp_path / "samples.jsonl")
-    runner, one = Runner(loaded, ROWS, store, "run"), sample(tmp_path / "a.mp4")
-    keys = {runner.key(one, row) for row in ROWS} | {Runner(loaded, ROWS, store, "other").key(one, ROWS[0])}
-    assert len(keys) == 3
+def test_a_selection_that_no_seed_enters_is_made_once_a_video_and_charged_to_every_question(
+    loaded, video, tmp_path, monkeypatch
+):
+    made = Counter()
+    for kind in (VisualSharpV, Random):
+        select = kind.select
+        monkeypatch.setattr(kind, "select", lambda self, v, s=select: (made.update([type(self)]), s(self, v))[1])
+    found, _ = answers(loaded, [SHARPV, DRAWN], [sample(video, i) for i in range(4)], tmp_path / "run")
+    assert made == {VisualSharpV: 1, Random: 4}
+    prune = {name: {one["times_s"]["prune"] for one in found if one["row"] == name} for name in ("sharpv", "random")}
+    assert len(prune["sharpv"]) == 1
+    assert min(prune["sharpv"]) > 0
+    assert len({one["kept_bits"] for one in found if one["row"] == "random"}) == 4
+
+
+def test_ttft_is_the_sum_of_its_stages_and_vision_that_of_the_frames_that_the_row_encodes(
+    loaded, video, tmp_path, monkeypatch
+):
+    seconds, vision_pass = {8: 80.0, 2: 20.0}, encoding.vision_pass
+    monkeypatch.setattr(
+        encoding, "vision_pass", lambda model, x, layers: (*vision_pass(model, x, layers)[:3], seconds[len(x)])
+    )
+    found, _ = answers(loaded, [DENSE, SHARPV, TAPPED, FEWER], [sample(video)], tmp_path / "run")
+    vision = {one["row"]: one["times_s"]["vision"] for one in found}
+    assert vision == {"dense": 80.0, "sharpv": 80.0, "p": 80.0, "fewer": 20.0}
+    assert {one["row"]: one["frames_encoded"] for one in found} == {"dense": 8, "sharpv": 8, "p": 8, "fewer": 2}
+    for one in found:
+        stages = [one["times_s"][stage] for stage in ("vision", "prune", "prefill", "first_token")]
+        assert one["ttft_s"] == pytest.approx(sum(stages))
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that make something, views left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view and "view" not in str(function):
+            self.count[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_recording_the_tower_adds_no_operation_to_the_vision_pass(loaded):
+    pixels, counted = torch.zeros(8, 3, SIDE, SIDE), []
+    for layers in (None, (-1, -2)):
+        with torch.inference_mode(), Operations() as operations:
+            encoding.vision_pass(loaded, pixels, layers)
+        counted.append(operations.count)
+    assert sum(counted[0].values()) > 20
+    assert counted[0] == counted[1]
+
+
+def test_memory_charges_the_tower_only_to_rows_that_read_it_and_few_frames_as_few(loaded, video, tmp_path):
+    alone, _ = answers(loaded, [DENSE, FEWER], [sample(video)], tmp_path / "a", memory_every=1)
+    together, _ = answers(loaded, [DENSE, FEWER, TAPPED], [sample(video)], tmp_path / "b", memory_every=1)
+    peak = {one["row"]: one["memory"]["above_weights_bytes"] for one in together}
+    assert {one["row"]: one["memory"]["above_weights_bytes"] for one in alone} == {
+        k: peak[k] for k in ("dense", "fewer")
+    }
+    assert peak["p"] > peak["dense"] > peak["fewer"]
+
+
+class Hungry(VisualSharpV):
+    """Runs out of memory so many times."""
+
+    times = 0
+
+    def select(self, video):
+        if type(self).times:
+            type(self).times -= 1
+            raise self.error
+        return super().select(video)
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError("no memory")])
+@pytest.mark.parametrize(("times", "ends"), [(1, "ok"), (2, "error")])
+def test_out_of_memory_empties_caches_tries_once_more_then_costs_that_answer_only(
+    loaded, video, tmp_path, monkeypatch, error, times, ends
+):
+    emptied = []
+    monkeypatch.setattr(Runner, "_empty_caches", staticmethod(lambda: emptied.append(1)))
+    monkeypatch.setattr(Hungry, "error", error, raising=False)
+    monkeypatch.setattr(Hungry, "times", times)
+    found, _ = answers(loaded, [DENSE, SHARPV, row("hungry", Hungry()), TAPPED], [sample(video)], tmp_path / "run")
+    by_row = {one["row"]: one for one in found}
+    assert len(emptied) == 1
+    assert by_row["hungry"]["status"] == ends
+    assert ends == "ok" or type(error).__name__ in by_row["hungry"]["error"]
+    assert [by_row[name]["status"] for name in ("dense", "sharpv", "p")] == ["ok"] * 3
+
+
+def test_out_of_memory_is_also_what_the_cpu_allocator_says():
+    assert runner.out_of_memory(
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    )
+    assert not runner.out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_rows_answer_alike_whether_they_run_together_or_alone(loaded, video, tmp_path):
+    rows, samples = [DENSE, SHARPV, TAPPED, FEWER, DRAWN], [sample(video, i) for i in range(2)]
+    together, _ = answers(loaded, rows, samples, tmp_path / "together")
+    alone = [one for number, r in enumerate(rows) for one in answers(loaded, [r], samples, tmp_path / str(number))[0]]
+    assert kept(together) == kept(alone)
+    assert len(kept(alone)) == 10
+
+
+def kept(found):
+    measured = ("times_s", "ttft_s", "tpot_s", "memory")
+    return {(one["row"], one["doc_id"]): {k: v for k, v in one.items() if k not in measured} for one in found}
+
+
+def test_a_changed_text_video_setting_name_or_run_gets_another_key(video):
+    one, other = sample(video), dataclasses.replace(sample(video), text="What is still?")
+    keys = {
+        work.questions([s], [r], run, 1)[0].tasks[0].key for s in (one, other) for r in (DENSE, SHARPV) for run in "ab"
+    }
+    video.write_bytes(video.read_bytes() + b"changed")
+    keys |= {task.key for task in work.questions([one], [DENSE, row("renamed")], "a", 1)[0].tasks}
+    assert len(keys) == 10

@@ -1,4 +1,4 @@
-"""The store loses nothing, doubles nothing, and repairs what a kill left half-written."""
+"""The store loses nothing, doubles nothing, keeps writers apart and repairs what a kill left half-written."""
 
 import json
 import os
@@ -11,58 +11,102 @@ import time
 import pytest
 
 from sharpv.evaluation.store import RowStore
+from sharpv.reports.store import read_samples
 
-WRITER = """
-import sys
-from pathlib import Path
-from sharpv.evaluation.store import RowStore
+IMPORTED = "from sharpv.evaluation.store import RowStore\nimport sys, time\nfrom pathlib import Path\n"
+WRITER = f"""
+{IMPORTED}
+print("ready", flush=True)
 store = RowStore(Path(sys.argv[1]))
-for number in range(400):
+for number in range(int(sys.argv[2]), int(sys.argv[3])):
     if not store.finished(str(number)):
-        store.append({"key": str(number), "status": "ok", "filler": "x" * 3000})
-print("done")
+        store.append({{"key": str(number), "status": "ok", "filler": "x" * 30000}})
+print("done", flush=True)
 """
 
 
+def lines(folder):
+    return [json.loads(line) for path in folder.glob("samples*.jsonl") for line in path.read_text().splitlines()]
+
+
 def test_a_torn_last_line_is_cut_off_and_the_rest_kept(tmp_path):
-    path = tmp_path / "samples.jsonl"
-    path.write_text('{"key": "a", "status": "ok"}\n{"key": "b", "sta')
-    store = RowStore(path)
+    store = RowStore(tmp_path)
+    store.append({"key": "a", "status": "ok"})
+    store.close()
+    with store.path.open("a") as file:
+        file.write('{"key": "b", "sta')
+    store = RowStore(tmp_path)
     assert store.finished("a")
     assert not store.finished("b")
     store.append({"key": "b", "status": "ok"})
-    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["a", "b"]
+    assert [line["key"] for line in lines(tmp_path)] == ["a", "b"]
 
 
 def test_a_broken_line_in_the_middle_is_an_error_that_names_it(tmp_path):
-    path = tmp_path / "samples.jsonl"
-    path.write_text('{"key": "a", "status": "ok"}\nnonsense\n{"key": "b", "status": "ok"}\n')
+    (tmp_path / "samples.jsonl").write_text('{"key": "a", "status": "ok"}\nnonsense\n{"key": "b", "status": "ok"}\n')
     with pytest.raises(ValueError, match="line 2"):
-        RowStore(path)
+        RowStore(tmp_path)
 
 
-def test_an_error_row_is_run_again_and_its_answer_replaces_it(tmp_path):
-    store = RowStore(tmp_path / "samples.jsonl")
-    store.append({"key": "a", "status": "error"})
+def test_an_error_row_is_run_again_and_its_answer_replaces_it_in_whatever_file_it_is(tmp_path):
+    (tmp_path / "samples.zz.jsonl").write_text('{"key": "a", "status": "error"}\n')
+    store = RowStore(tmp_path)
     assert not store.finished("a")
     store.append({"key": "a", "status": "ok"})
-    assert RowStore(tmp_path / "samples.jsonl").finished("a")
+    store.close()
+    assert RowStore(tmp_path).finished("a")
+    assert [row["status"] for row in read_samples(tmp_path)] == ["ok"]
 
 
-def test_numbers_that_json_does_not_know_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        RowStore(tmp_path / "samples.jsonl").append({"key": "a", "status": "ok", "vr": float("nan")})
+def test_numbers_that_json_does_not_know_are_refused_and_nothing_is_written(tmp_path):
+    store = RowStore(tmp_path)
+    with pytest.raises(ValueError, match="row of a .*JSON"):
+        store.append({"key": "a", "status": "ok", "vr": float("nan")})
+    assert lines(tmp_path) == []
+
+
+def test_two_writers_at_once_have_a_file_each_and_see_each_other_when_they_read_again(tmp_path):
+    one, other = RowStore(tmp_path), RowStore(tmp_path)
+    assert one.path != other.path
+    one.append({"key": "a", "status": "ok"})
+    other.append({"key": "b", "status": "ok"})
+    one.read()
+    assert one.finished("b")
+    one.close()
+    assert RowStore(tmp_path).path == one.path
+
+
+def test_a_half_written_line_of_another_writer_is_left_out_not_cut(tmp_path):
+    other = RowStore(tmp_path)
+    with other.path.open("a") as file:
+        file.write('{"key": "b", "sta')
+    assert not RowStore(tmp_path).finished("b")
+    assert other.path.read_text() == '{"key": "b", "sta'
 
 
 @pytest.mark.slow
-def test_a_writer_killed_at_random_moments_loses_and_doubles_nothing(tmp_path):
-    path, rng = tmp_path / "samples.jsonl", random.Random(0)
-    light = {**os.environ, "PYTHONPATH": os.getcwd()}
-    for _ in range(12):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, env=light)
-        time.sleep(rng.uniform(0.1, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run([sys.executable, "-c", WRITER, str(path)], check=True, env=light)
-    keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
-    assert sorted(keys, key=int) == [str(number) for number in range(400)]
+def test_writers_killed_at_fifty_random_moments_lose_and_double_nothing(tmp_path):
+    rng, light = random.Random(0), {**os.environ, "PYTHONPATH": os.getcwd()}
+    kept, kills = set(), 0
+    while kills < 50:
+        halves = [("0", "1500"), ("1500", "3000")]
+        pair = [
+            subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), *half], stdout=subprocess.PIPE, env=light)
+            for half in halves
+        ]
+        for process in pair:
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.03))
+        for process in pair:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            kills += 1
+        there = {row["key"] for row in read_samples(tmp_path)}
+        assert kept <= there
+        kept = there
+    assert 0 < len(kept) < 3000
+    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), "0", "3000"], check=True, env=light)
+    for path in tmp_path.glob("samples*.jsonl"):
+        path.write_bytes(path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1])
+    assert sorted(row["key"] for row in lines(tmp_path)) == sorted(str(number) for number in range(3000))

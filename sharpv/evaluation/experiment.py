@@ -1,83 +1,132 @@
 """One experiment: prepare data, answer, score, report. Called by run.py under Hydra."""
 
-import hashlib
-import json
-from datetime import UTC, datetime
+import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from sharpv import paths
 from sharpv.evaluation import configure, environment
 from sharpv.evaluation.availability import require_available
+from sharpv.evaluation.cell import Cell
+from sharpv.evaluation.loaded import Loaded
+from sharpv.evaluation.processes import Processes
 from sharpv.evaluation.rows import Row
-from sharpv.evaluation.store import SCHEMA, RowStore
+
+INTERRUPTED = 130
 
 
 def run(config: DictConfig, command: str) -> int:
-    """Run an experiment to the end; the exit code: 0, or 1 where more answers failed than `allow_errors`."""
+    """Run an experiment to the end; exit code 0, 1 where more answers failed than `allow_errors`, 130 after Ctrl-C.
+
+    Cells whose answers and scores are all there are skipped without loading the model. Under torchrun the processes
+    share the videos, and the first one scores and reports.
+    """
     if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
         raise ValueError(f"limit={config.limit} must be a whole number of questions a task, at least 1")
     paths.go_offline()
-    models = [configure.load("model", name) for name in config.models] or [config.model]
-    benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
+    models, benchmarks = grid(config)
     built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
     if config.dry_run:
         for model, rows in built:
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
         return 0
     require_available([model for model, _ in built], benchmarks)
-    _prepare(benchmarks)
+    processes = Processes()
+    if processes.first:
+        _prepare(benchmarks)
+    processes.from_first(True)
     if config.threads:
         torch.set_num_threads(config.threads)
-    ran = [_run_model(config, model, rows, benchmarks, command) for model, rows in built]
-    errors = sum(failed for _, failed in ran)
-    _report(config, [folder for folder, _ in ran], benchmarks)
-    if errors > config.allow_errors:
-        print(
-            f"INCOMPLETE: {errors} answers failed (allow_errors={config.allow_errors}); see {ran[0][0]}/samples.jsonl"
-        )
-        return 1
-    return 0
+    try:
+        ran = []
+        for model, rows in built:
+            ran += _run_model(config, model, rows, benchmarks, command, processes)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
+        return INTERRUPTED
+    finally:
+        processes.part()
+    return _conclude(config, ran, benchmarks) if processes.first else 0
+
+
+def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
+    """The configurations of all models and benchmarks of a run: those of its lists, else the one chosen."""
+    models = [configure.load("model", name) for name in config.models] or [config.model]
+    benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
+    return models, benchmarks
 
 
 def _run_model(
-    config: DictConfig, model: Any, rows: list[Row], benchmarks: list[DictConfig], command: str
-) -> tuple[Path, int]:
-    """Answer and score all questions with one model; its run folder and the number of answers that failed."""
-    from sharpv.evaluation.runner import Runner
-    from sharpv.evaluation.samples import load_samples, task_manager
+    config: DictConfig,
+    model: Any,
+    rows: list[Row],
+    benchmarks: list[DictConfig],
+    command: str,
+    processes: Processes,
+) -> list[tuple[Path, int]]:
+    """Answer and score one model's cells; each one's folder and the number of its answers that failed."""
+    from sharpv.evaluation.samples import task_manager
 
-    manager = task_manager(model.name)
-    samples = [sample for benchmark in benchmarks for sample in load_samples(benchmark.task, manager, config.limit)]
-    run_key = _run_key(model)
-    folder = paths.results_dir() / "runs" / run_key[:16]
-    store = RowStore(folder / "samples.jsonl")
-    loaded = model.load()
-    record = {
-        "schema": SCHEMA,
-        "model": {"name": model.name, "paper_name": model.paper_name, "display": model.display},
-        "versions": environment.versions(),
-        "hardware": environment.hardware(loaded.device),
-        "dtype": model.dtype,
-        "attention": loaded.adapter.language_model.config._attn_implementation,
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "status": "incomplete",
-    }
-    _write_json(folder / "run.json", record)
-    configure.write_resolved(config, folder / "config.yaml")
-    runner = Runner(loaded, rows, store, run_key, config.memory_every)
-    print(f"{len(samples)} questions x {len(rows)} rows on {model.display}; store: {folder}", flush=True)
-    runner.run(samples, config.warm_up)
-    errors = _score_all(runner, rows, samples, manager, folder)
-    _require_pruning(runner, rows, samples)
-    _write_json(folder / "run.json", record | {"status": "incomplete" if errors else "complete", "errors": errors})
-    store.close()
-    return folder, errors
+    manager, load, ran = task_manager(model.profile), cache(model.load), []
+    for benchmark in benchmarks:
+        cell = Cell(config, model, rows, benchmark, manager)
+        if processes.from_first(cell.finished()):
+            if processes.first:
+                answers = len(cell.samples) * len(rows)
+                print(f"finished before: {cell.name}, {answers} answers with scores in {cell.folder}", flush=True)
+            ran.append((cell.folder, 0))
+        else:
+            ran.append((cell.folder, _run_cell(config, cell, load, command, processes)))
+        cell.store.close()
+    return ran
+
+
+def _run_cell(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> int:
+    """Answer this process's share of a cell and meet the others; the first one scores it."""
+    if processes.first:
+        cell.begin(command)
+        print(f"{len(cell.samples)} questions x {len(cell.rows)} rows: {cell.name}; store: {cell.folder}", flush=True)
+    left, facts = cell.left(processes.share(cell.videos)), dict[str, Any]()
+    if left:
+        from sharpv.evaluation.runner import Runner
+
+        loaded = load()
+        workers = config.workers if config.workers is not None else default_workers(loaded.device, processes)
+        hardware = environment.hardware(loaded.device)
+        attention = loaded.adapter.language_model.config._attn_implementation
+        facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
+        if processes.first:
+            cell.note(**facts)
+        runner = Runner(loaded, cell.store, workers, hardware.get("gpu", hardware["cpu"]))
+        spent = runner.run(left, config.warm_up)
+        waited, wall = spent["waiting_s"], spent["wall_s"]
+        print(f"model waited {waited:.1f} of {wall:.1f} s ({waited / wall:.0%}) for videos, {workers} workers")
+        facts |= {"pass": spent | {"workers": workers, "rank": processes.rank}}
+    gathered = [fact for fact in processes.gather(facts) if fact]
+    if not processes.first:
+        return 0
+    if gathered:
+        cell.note(**gathered[0] | {"pass": [fact["pass"] for fact in gathered]})
+        others = {str(fact["hardware"]) for fact in gathered} - {str(gathered[0]["hardware"])}
+        if others:
+            print(f"WARNING: processes ran on different hardware, so times do not compare: {sorted(others)}")
+    else:
+        print(f"all answers of {cell.name} were there: scoring only, no model loaded", flush=True)
+    return cell.conclude()
+
+
+def default_workers(device: torch.device, processes: Processes) -> int:
+    """Decoding processes beside one model: none on a CPU, whose cores are being timed; on a GPU 1 to 4."""
+    if device.type == "cpu":
+        return 0
+    return max(1, min(4, (os.cpu_count() or 2) // processes.local_count - 1))
 
 
 def _prepare(benchmarks: list[DictConfig]) -> None:
@@ -87,65 +136,31 @@ def _prepare(benchmarks: list[DictConfig]) -> None:
         write_benchmarks(paths.tasks_dir() / "tiny" / "data")
 
 
-def _run_key(model: Any) -> str:
-    parts = {
-        "model": model.name,
-        "weights": model.weights_hash(),
-        "settings": {
-            "frames": model.frames,
-            "prompt": model.prompt,
-            "dtype": model.dtype,
-            "penalty": model.repetition_penalty,
-        },
-        "code": environment.code_hash(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _score_all(runner: Any, rows: list[Row], samples: list[Any], manager: Any, folder: Path) -> int:
-    """Score every row through lmms-eval and write scores.jsonl; the number of answers that failed."""
-    from sharpv.evaluation.replay import score
-
-    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
-    scores, errors = [], 0
-    for row in tqdm(rows, "score", unit="row"):
-        answers = {(s.task, s.doc_id): runner.store.rows[runner.key(s, row)] for s in samples}
-        errors += sum(answer["status"] == "error" for answer in answers.values())
-        for line in score(answers, samples, manager, stamp):
-            scores.append(line | {"row": row.name, "seed": row.seed})
-    partial = folder / "scores.partial"
-    partial.write_text("".join(json.dumps(line) + "\n" for line in scores))
-    partial.rename(folder / "scores.jsonl")
-    return errors
-
-
-def _require_pruning(runner: Any, rows: list[Row], samples: list[Any]) -> None:
-    """ValueError where a method that must prune kept everything in every answer: its setting does nothing here."""
-    for row in rows:
-        answers = [runner.store.rows[runner.key(sample, row)] for sample in samples]
-        budgets = [answer["token_budget"] for answer in answers if answer["status"] == "ok"]
-        if not row.may_keep_all and budgets and min(budgets) == 1.0:
-            raise ValueError(
-                f"row {row.name!r} kept every token of all {len(budgets)} samples: its setting prunes nothing"
-            )
+def _conclude(config: DictConfig, ran: list[tuple[Path, int]], benchmarks: list[DictConfig]) -> int:
+    """Report, unless this is one job of a sweep, whose tables would overwrite each other."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
+    else:
+        _report(config, [folder for folder, _ in ran], benchmarks)
+    errors = sum(failed for _, failed in ran)
+    if errors > config.allow_errors:
+        folders = ", ".join(str(folder) for folder, failed in ran if failed)
+        print(
+            f"INCOMPLETE: {errors} answers failed (allow_errors={config.allow_errors}); see samples*.jsonl in {folders}"
+        )
+        return 1
+    return 0
 
 
 def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig]) -> None:
     from sharpv.reports.table3 import write_table3
 
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
-    output = paths.results_dir()
-    write_table3(folders, output, paths.REPOSITORY / "results" / "paper" / "table3.csv", columns, name=config.table)
+    output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper" / "table3.csv"
+    write_table3(folders, output, paper, columns, name=config.table, title=config.title)
     print((output / f"{config.table}.md").read_text())
     if config.wandb.mode != "disabled":
         from sharpv.evaluation.tracking import log_table
 
         settings: Any = OmegaConf.to_container(config, resolve=True)
         log_table(output / f"{config.table}.csv", settings, config.wandb.project, config.wandb.mode)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.rename(path)

@@ -1,4 +1,4 @@
-"""The run store as pandas frames: `results/runs/<hash>/` with run.json, samples.jsonl and scores.jsonl."""
+"""The run store as pandas frames: `results/runs/<hash>/` with run.json, scores.jsonl and a samples*.jsonl a process."""
 
 import json
 from dataclasses import dataclass
@@ -70,9 +70,9 @@ def load_run(folder: Path) -> Run:
     info = json.loads((folder / "run.json").read_text())
     if info["schema"] != SCHEMA:
         raise ValueError(f"{folder} has schema {info['schema']}, this package reads {SCHEMA}: run it again")
-    samples = [_flat(row) for row in read_jsonl(folder / "samples.jsonl")]
+    samples = [_flat(row) for row in read_samples(folder)]
     for row in samples:
-        _require(folder / "samples.jsonl", row, ALWAYS if row.get("status") == "error" else ALWAYS + GENERATED)
+        _require(folder / "samples*.jsonl", row, ALWAYS if row.get("status") == "error" else ALWAYS + GENERATED)
     scores = read_jsonl(folder / "scores.jsonl")
     for row in scores:
         _require(folder / "scores.jsonl", row, SCORED)
@@ -80,6 +80,19 @@ def load_run(folder: Path) -> Run:
         asked = {row["key"] for row in scores}
         samples = [row for row in samples if row["key"] in asked]
     return Run(folder, info, _frame(samples, ALWAYS + GENERATED), _frame(scores, SCORED))
+
+
+def read_samples(folder: Path) -> list[dict]:
+    """The stored answers of a run folder, one a key, joined from the files of all its processes: an answer before an
+    error, else the last line."""
+    rows: dict = {}
+    for path in sorted(folder.glob("samples*.jsonl")):
+        for row in read_jsonl(path):
+            _require(path, row, ("key", "status"))
+            if row["status"] == "ok" or rows.get(row["key"], row)["status"] != "ok":
+                rows.pop(row["key"], None)
+                rows[row["key"]] = row
+    return list(rows.values())
 
 
 def read_jsonl(path: Path) -> list[dict]:

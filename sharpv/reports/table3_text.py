@@ -10,6 +10,7 @@ import pandas as pd
 from sharpv.reports.markup import EMPTY, TIMES, ends, fixed, latex_text, markdown_table, p_value, significant
 
 MINUS = re.compile(r"(?<![\w-])-(?=\d)")
+NUMBERED = re.compile(r"^Table \d+: ")
 GROUPS = {"budget-matched": "Budget-matched", "control": "Controls"}
 
 
@@ -105,10 +106,10 @@ PRINTED = (
 )
 
 
-def markdown(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: list[str]) -> str:
-    """The page: warnings first, then per model accuracy, cost and evidence, then the notes."""
+def markdown(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: list[str], title: str) -> str:
+    """The page: title and warnings first, then per model accuracy, cost and evidence, then the notes."""
     published = paper.set_index(["model", "method"])
-    parts = ["# Table 3: training-free visual token pruning"]
+    parts = [f"# {title}"]
     parts += ["\n".join(f"> **{warning}**  " for warning in warnings)] if warnings else []
     for model, lines in table.groupby("model", sort=False):
         accuracy = _used(ACCURACY, lines)
@@ -125,7 +126,7 @@ def markdown(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], note
     return "\n\n".join(parts) + "\n"
 
 
-def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: list[str]) -> str:
+def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: list[str], title: str) -> str:
     """One `table*` that needs only booktabs: the paper's columns, the intervals in a second, smaller line."""
     published = paper.set_index(["model", "method"])
     width = len(PRINTED) + 1
@@ -151,8 +152,8 @@ def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: 
                 lines.append(_latex_row(["(paper)", *(column.printed(paper_line) for column in PRINTED)], r"\itshape "))
     caption = [r"\textbf{" + latex_text(warning) + "}" for warning in warnings]
     caption.append(
-        r"Training-free visual token pruning: accuracy, budget, VR and MR in percent, 95\% intervals in brackets, "
-        "memory in GB, TTFT in seconds."
+        latex_text(NUMBERED.sub("", title))
+        + r". Accuracy, budget, VR and MR in percent, 95\% intervals in brackets, memory in GB, TTFT in seconds."
     )
     lines += [
         r"\bottomrule",

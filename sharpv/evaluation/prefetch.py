@@ -1,0 +1,127 @@
+"""Videos decoded and preprocessed ahead by background workers, in order, with bounded memory.
+
+Shape suffixes: T frames, C channels, H height, W width.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sharpv.evaluation.frames import decode_frames
+from sharpv.evaluation.loaded import Loaded
+from sharpv.evaluation.samples import Sample
+from sharpv.metrics.timing import StageClock
+
+AHEAD = 2
+"""Videos that each worker holds ready: at most workers * AHEAD wait in memory."""
+
+
+@dataclass
+class Prepared:
+    """A video's pixels on the host and the seconds of `decode_video` and `preprocess`, or why there are none."""
+
+    video: Path
+    pixels_TCHW: torch.Tensor | None = None
+    times: dict[str, float] | None = None
+    error: str | None = None
+
+
+class Videos(Dataset):
+    """Prepares the video of each sample; what a bad file raises becomes that video's error."""
+
+    def __init__(self, loaded: Loaded, samples: list[Sample]):
+        self.loaded, self.samples = loaded, samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Prepared:
+        video, clock = self.samples[index].video, StageClock(torch.device("cpu"))
+        try:
+            frames_THWC = decode_frames(video, self.loaded.frames)
+            clock.mark("decode_video")
+            pixels_TCHW = self.loaded.preprocess(frames_THWC)
+            clock.mark("preprocess")
+        except Exception as error:
+            return Prepared(video, error=f"{type(error).__name__}: {error}")
+        return Prepared(video, pixels_TCHW, clock.seconds())
+
+
+class Prefetcher:
+    """Gives videos prepared, in the order asked. `waiting_s`: seconds that its user has waited for them.
+
+    workers: processes that prepare ahead; 0 = prepare when asked, in this process.
+    """
+
+    def __init__(self, loaded: Loaded, workers: int):
+        if workers < 0:
+            raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
+        self.loaded, self.workers, self.waiting_s = loaded, workers, 0.0
+
+    def prepare(self, samples: list[Sample]) -> Iterator[Prepared]:
+        """The video of each sample. Close the iterator to stop the workers before its end."""
+        with closing(self._items(samples)) as items:
+            while True:
+                start = time.perf_counter()
+                item = next(items, None)
+                self.waiting_s += time.perf_counter() - start
+                if item is None:
+                    return
+                yield item
+
+    def _items(self, samples: list[Sample]) -> Iterator[Prepared]:
+        done = 0
+        while done < len(samples):
+            try:
+                for item in self._start(samples[done:], self.workers):
+                    done += 1
+                    yield item
+            except RuntimeError as error:
+                if not _died(error):
+                    raise
+                yield self._alone(samples[done])
+                done += 1
+
+    def _alone(self, sample: Sample) -> Prepared:
+        """One video in a worker of its own: after a death it shows whether this video was the cause."""
+        try:
+            (item,) = self._start([sample], 1)
+        except RuntimeError as error:
+            if not _died(error):
+                raise
+            return Prepared(sample.video, error=f"the process that decoded {sample.video} died: {error}")
+        return item
+
+    def _start(self, samples: list[Sample], workers: int) -> Iterator[Prepared]:
+        loader: Any = DataLoader(
+            Videos(self.loaded, samples),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            multiprocessing_context="fork" if workers else None,
+            collate_fn=_unchanged,
+        )
+        if threading.current_thread() is not threading.main_thread():
+            return iter(loader)
+        # torch's handler would raise a worker's death in whatever answer is being computed; polled, it is raised here.
+        handler = signal.getsignal(signal.SIGCHLD)
+        try:
+            return iter(loader)
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+
+
+def _unchanged(item: Prepared) -> Prepared:
+    return item
+
+
+def _died(error: RuntimeError) -> bool:
+    return "DataLoader worker" in str(error)
