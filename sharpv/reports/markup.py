@@ -1,10 +1,12 @@
 """Cells and tables in Markdown and LaTeX."""
 
 import math
+import re
 from collections.abc import Sequence
 
 EMPTY = "\u2013"
 TIMES = "\u00d7"
+MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -58,3 +60,9 @@ def latex_text(text: str) -> str:
     """Plain text as LaTeX: special signs escaped, others outside ASCII as "?", so that any engine compiles it."""
     escaped = "".join(LATEX.get(character, character) for character in text)
     return escaped.encode("ascii", "replace").decode()
+
+
+def latex_row(cells: Sequence[str], style: str = "") -> str:
+    """A line of a LaTeX table from plain texts, each in this style; the minus of a number becomes a real one."""
+    texts = (MINUS.sub("$-$", latex_text(cell)) for cell in cells)
+    return " & ".join(style + text if text else "" for text in texts) + r" \\"

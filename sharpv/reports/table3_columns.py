@@ -15,4 +15,3 @@ OURS = (
     *("gap_to_paper", "row", "n_errors", "n_missing", "ttft_q25_s", "ttft_q75_s"),
     *(f"{column}_{end}" for column in BENCHMARK_COLUMNS for end in ("low", "high")),
 )
-KINDS = ("dense", "method", "budget-matched", "control")

@@ -7,9 +7,8 @@ from typing import cast
 
 import pandas as pd
 
-from sharpv.reports.markup import EMPTY, TIMES, ends, fixed, latex_text, markdown_table, p_value, significant
+from sharpv.reports.markup import EMPTY, TIMES, ends, fixed, latex_row, latex_text, markdown_table, p_value, significant
 
-MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 NUMBERED = re.compile(r"^Table \d+: ")
 GROUPS = {"budget-matched": "Budget-matched", "control": "Controls"}
 
@@ -136,20 +135,20 @@ def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: 
         r"\centering\scriptsize\setlength{\tabcolsep}{2.5pt}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(PRINTED)}@{{}}}}",
         r"\toprule",
-        _latex_row(["Method", *_heads(PRINTED)]),
+        latex_row(["Method", *_heads(PRINTED)]),
     ]
     for model, part in table.groupby("model", sort=False):
         lines += [r"\midrule", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textbf{{{latex_text(str(model))}}}}} \\"]
         for line, group in _with_groups(part):
             if group:
                 lines += [r"\addlinespace", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{group}}}}} \\"]
-            lines.append(_latex_row([line["method"], *(column.value(line) for column in PRINTED)]))
+            lines.append(latex_row([line["method"], *(column.value(line) for column in PRINTED)]))
             intervals = [column.interval(line) for column in PRINTED]
             if any(intervals):
-                lines.append(_latex_row(["", *intervals], r"\tiny "))
+                lines.append(latex_row(["", *intervals], r"\tiny "))
             if (model, line["method"]) in published.index:
                 paper_line = cast(pd.Series, published.loc[(model, line["method"])])
-                lines.append(_latex_row(["(paper)", *(column.printed(paper_line) for column in PRINTED)], r"\itshape "))
+                lines.append(latex_row(["(paper)", *(column.printed(paper_line) for column in PRINTED)], r"\itshape "))
     caption = [r"\textbf{" + latex_text(warning) + "}" for warning in warnings]
     caption.append(
         latex_text(NUMBERED.sub("", title))
@@ -202,8 +201,3 @@ def _with_groups(lines: pd.DataFrame) -> Iterator[tuple[pd.Series, str]]:
         heading = GROUPS.get(line["kind"], "")
         yield line, heading if heading != above else ""
         above = heading
-
-
-def _latex_row(cells: list[str], style: str = "") -> str:
-    texts = (MINUS.sub("$-$", latex_text(cell)) for cell in cells)
-    return " & ".join(style + text if text else "" for text in texts) + r" \\"
