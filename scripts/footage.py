@@ -55,8 +55,8 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(
         2 * len(CLIPS),
-        loaded.frames,
-        figsize=(1.6 * loaded.frames, 3.2 * len(CLIPS)),
+        loaded.frames.count,
+        figsize=(1.6 * loaded.frames.count, 3.2 * len(CLIPS)),
         height_ratios=[3, 1] * len(CLIPS),
         layout="constrained",
     )
@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
         kept_Thw = selection.represented_N(video.total).reshape(video.frames, *video.grid).numpy()
         shares = kept_Thw.mean((1, 2))
         lines += [{"clip": name, "frame": t, "kept_share": share} for t, share in enumerate(shares)]
-        for t in range(loaded.frames):
+        for t in range(loaded.frames.count):
             picture, bar = axes[2 * clip, t], axes[2 * clip + 1, t]
             picture.imshow(dim_dropped(frames_THWC[t], kept_Thw[t]))
             picture.set_axis_off()

@@ -1,35 +1,40 @@
-"""A VideoLLM ready to answer: weights, tokenizer, image processor, prompt and generation settings of one model config.
+"""A VideoLLM ready to answer: weights, tokenizer, image processor, prompt and generation settings.
 
 Shape suffixes: T frames, H height, W width, C channels, B batch (1), N prompt rows, D width.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
-from sharpv.models import adapter_for
+from sharpv.evaluation.frames import Sampling
+from sharpv.paths import hub_snapshot
 from sharpv.runtime.adapter import Adapter
 from sharpv.runtime.decode import Greedy
 from sharpv.runtime.prompt import Span, find_span
+
+VIDEO = "<video>"
+"""What stands for the video in prompts, whatever the model's own token is called."""
 
 
 @dataclass
 class Loaded:
     """A loaded model with everything that turns a video and a text into a prompt.
 
-    prompt: the whole prompt string, with `<video>` and `{text}`. stop_ids: ids that end an answer.
+    prompt: the whole prompt string, with `{text}` and, unless the task's text holds it, `<video>`. stop_ids: ids that
+    end an answer. frames: which frames are taken. preprocessor: PIL's way from frames to pixels.
     """
 
     name: str
     adapter: Adapter
     tokenizer: Any
-    image_processor: Any
-    frames: int
+    preprocessor: Callable[[np.ndarray], torch.Tensor]
+    frames: Sampling
     prompt: str
     repetition_penalty: float
     stop_ids: frozenset[int]
@@ -41,18 +46,25 @@ class Loaded:
 
     def preprocess(self, frames_THWC: np.ndarray) -> torch.Tensor:
         """Frames to the tower's pixels (T, C, H, W) on the host, in the weights' dtype."""
-        pixels = self.image_processor(list(frames_THWC), return_tensors="pt")["pixel_values"]
-        return pixels.to(self.adapter.model.dtype)
+        return self.preprocessor(frames_THWC).to(self.adapter.model.dtype)
 
     def prompt_ids(self, text: str, video_rows: int) -> torch.Tensor:
-        """Ids of the dense prompt (1, N): the video token repeated once a row."""
-        before, behind = self.prompt.format(text=text).split("<video>")
-        ids = [
-            *self.tokenizer(before).input_ids,
-            *[self.adapter.video_token_id] * video_rows,
-            *self.tokenizer(behind).input_ids,
-        ]
-        return torch.tensor([ids], device=self.device)
+        """Ids of the dense prompt (1, N): tokenised with one video token, which is then repeated once a row."""
+        ids = self.tokenizer(self.full_prompt(text).replace(VIDEO, self.video_token, 1)).input_ids
+        place = ids.index(self.adapter.video_token_id)
+        expanded = [*ids[:place], *[self.adapter.video_token_id] * video_rows, *ids[place + 1 :]]
+        return torch.tensor([expanded], device=self.device)
+
+    def full_prompt(self, text: str) -> str:
+        """The prompt as text, with one `<video>`; ValueError where task and question hold none or several."""
+        prompt = self.prompt.replace("{text}", text)
+        if prompt.count(VIDEO) != 1:
+            raise ValueError(f"the prompt must hold {VIDEO} once, got {prompt.count(VIDEO)} in {prompt!r}")
+        return prompt
+
+    @property
+    def video_token(self) -> str:
+        return self.tokenizer.convert_ids_to_tokens(self.adapter.video_token_id)
 
     def embed(self, text: str, tokens_TPD: torch.Tensor, separators_SD: torch.Tensor) -> tuple[torch.Tensor, Span, str]:
         """Dense prompt embeddings (1, N, D), where the video lies in them, and the prompt as text."""
@@ -61,7 +73,7 @@ class Loaded:
         embeddings_BND = self.adapter.language_model.get_input_embeddings()(ids_BN).clone()
         span = find_span(self.adapter, ids_BN)
         embeddings_BND[0, span.start : span.stop] = rows_ND.to(embeddings_BND.dtype)
-        return embeddings_BND, span, self.prompt.format(text=text)
+        return embeddings_BND, span, self.full_prompt(text)
 
     def greedy(self, max_new_tokens: int) -> Greedy:
         return Greedy(max_new_tokens, self.stop_ids, self.repetition_penalty)
@@ -71,12 +83,13 @@ class Loaded:
 
 
 @dataclass
-class LlavaOnevisionModel:
-    """How to load a LLaVA-OneVision checkpoint; the fields of configs/model/*.yaml.
+class ModelConfig:
+    """What every model's configuration holds; the fields of configs/model/*.yaml.
 
-    path: a folder or a hub id. dtype: of the weights. attn_implementation: `auto` = flash_attention_2 where installed
-    on CUDA, else sdpa. device: `auto` = CUDA where there is one. calibration: per-model thresholds that pruner
-    configs refer to, from documented calibrations.
+    path: a folder or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
+    attn_implementation: `auto` = flash_attention_2 where installed on CUDA, else sdpa. device: `auto` = CUDA where
+    there is one. decoder: of video files, pyav | decord | torchcodec. calibration: per-model thresholds that pruner configs
+    refer to, from documented calibrations.
     """
 
     name: str
@@ -85,63 +98,46 @@ class LlavaOnevisionModel:
     display: str
     frames: int
     prompt: str
+    profile: str = "default"
     dtype: str = "float32"
     repetition_penalty: float = 1.0
     stop_tokens: list[str] = field(default_factory=lambda: ["<|im_end|>"])
     attn_implementation: str = "auto"
     device: str = "auto"
+    decoder: str = "pyav"
     revision: str | None = None
     size_gb: float | None = None
     calibration: dict[str, float] = field(default_factory=dict)
 
-    def load(self) -> Loaded:
-        """Load from safetensors only, never executing code from the checkpoint."""
-        device = (
-            torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            if self.device == "auto"
-            else torch.device(self.device)
-        )
-        model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
-            self.path,
-            revision=self.revision or "main",
-            dtype=getattr(torch, self.dtype),
-            attn_implementation=self._backend(device),
-            use_safetensors=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision or "main")
-        return Loaded(
-            name=self.name,
-            adapter=adapter_for(model.to(device).eval()),
-            tokenizer=tokenizer,
-            image_processor=_image_processor(model.config.vision_config.image_size),
-            frames=self.frames,
-            prompt=self.prompt,
-            repetition_penalty=self.repetition_penalty,
-            stop_ids=frozenset(map(tokenizer.convert_tokens_to_ids, self.stop_tokens)),
-            weights_hash=self.weights_hash(),
-        )
+    def torch_device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def _backend(self, device: torch.device) -> str:
+    def backend(self) -> str:
+        """The attention implementation to load with."""
         from transformers.utils import is_flash_attn_2_available
 
         if self.attn_implementation != "auto":
             return self.attn_implementation
-        return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else "sdpa"
+        on_gpu = self.torch_device().type == "cuda"
+        return "flash_attention_2" if on_gpu and is_flash_attn_2_available() else "sdpa"
+
+    def folder(self) -> Path:
+        """Where the checkpoint lies: the folder itself, or the hub's local snapshot; ValueError where there is none."""
+        if Path(self.path).is_dir():
+            return Path(self.path)
+        snapshot = hub_snapshot(self.path, "model", self.revision)
+        if snapshot is None:
+            raise ValueError(f"no weights of {self.display} on this machine: hf download {self.path}")
+        return snapshot
 
     def weights_hash(self) -> str:
-        """sha256 over a local folder's safetensors files; the hub's revision where the path is a hub id."""
-        folder = Path(self.path)
-        if not folder.is_dir():
-            return f"{self.path}@{self.revision or 'main'}"
+        """sha256 over the checkpoint's safetensors files; for a hub snapshot, its commit, which names their content."""
+        folder = self.folder()
+        if not Path(self.path).is_dir():
+            return f"{self.path}@{folder.name}"
         digest = hashlib.sha256()
         for file in sorted(folder.glob("*.safetensors")):
             digest.update(file.read_bytes())
         return digest.hexdigest()
-
-
-def _image_processor(side: int) -> Any:
-    from transformers import SiglipImageProcessorPil
-
-    return SiglipImageProcessorPil(
-        size={"height": side, "width": side}, resample=3, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )

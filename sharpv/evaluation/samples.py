@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sharpv.paths import tasks_dir
+from sharpv.paths import hub_snapshot, tasks_dir
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,32 @@ class Sample:
 
 
 def task_manager(prompt_profile: str) -> Any:
-    """lmms-eval's task manager over our own tasks only."""
+    """lmms-eval's task manager over our own tasks only, whose hub datasets are read from this machine's snapshots."""
     from lmms_eval.tasks import TaskManager
 
-    return TaskManager("WARNING", include_path=str(tasks_dir()), include_defaults=False, model_name=prompt_profile)
+    class LocalTasks(TaskManager):
+        def _get_config(self, name: str) -> dict[str, Any]:
+            return local_data(super()._get_config(name))
+
+    return LocalTasks("WARNING", include_path=str(tasks_dir()), include_defaults=False, model_name=prompt_profile)
+
+
+def local_data(config: dict[str, Any]) -> dict[str, Any]:
+    """A task's configuration with its hub dataset replaced by the snapshot on this machine.
+
+    Reading the snapshot needs no network and, unlike the library's own offline mode, no earlier online load. ValueError
+    where it was not downloaded.
+    """
+    source = config.get("dataset_path")
+    if source is None or "/" not in source:
+        return config
+    options = dict(config.get("dataset_kwargs") or {})
+    revision = options.pop("revision", None)
+    snapshot = hub_snapshot(source, "dataset", revision)
+    if snapshot is None:
+        at = f" --revision {revision}" if revision else ""
+        raise ValueError(f"dataset {source} is not on this machine: hf download --repo-type dataset {source}{at}")
+    return config | {"dataset_path": str(snapshot), "dataset_kwargs": options}
 
 
 def load_samples(benchmark: str, manager: Any, limit: int | None) -> list[Sample]:
@@ -46,14 +68,22 @@ def load_samples(benchmark: str, manager: Any, limit: int | None) -> list[Sample
 
     logger.remove()
     if benchmark not in manager.all_tasks:
-        groups = sorted(name for name in manager.all_tasks if not name.startswith("tiny_mvbench_"))
+        groups = sorted(name for name in manager.all_tasks if "mvbench_" not in name)
         raise ValueError(f"unknown benchmark {benchmark!r}; there are: {', '.join(groups)}")
-    samples = [
-        _sample(benchmark, name, task, doc_id, doc)
-        for name, task in _leaves(get_task_dict([benchmark], manager, "chat"))
-        for doc_id, doc in enumerate(_first(task, limit))
-    ]
+    samples = []
+    for name, task in _leaves(get_task_dict([benchmark], manager, "chat")):
+        found = [_sample(benchmark, name, task, doc_id, doc) for doc_id, doc in enumerate(_first(task, limit))]
+        optional = _metadata(task).get("videos_may_be_absent", False)
+        if optional and not any(sample.video.exists() for sample in found):
+            print(f"{name}: n/a, none of its videos is on this machine (they cannot be redistributed)", flush=True)
+        else:
+            samples += found
     return sorted(samples, key=lambda sample: str(sample.video))
+
+
+def _metadata(task: Any) -> dict[str, Any]:
+    metadata = task.config.metadata
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _leaves(tasks: dict[Any, Any]) -> list[tuple[str, Any]]:

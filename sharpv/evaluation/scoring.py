@@ -16,7 +16,8 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     """The option letter that an answer names, or None.
 
     The exact text of one option comes first (so that "A man" is an option and not the letter A), then a letter that
-    stands alone or before a full stop, colon or bracket.
+    stands alone or before a full stop, colon or bracket, then the one letter that stands in brackets ("red (B)"), then
+    the letter that "the answer is" names.
     """
     letters = LETTERS[: len(options)]
     plain = _plain(text)
@@ -26,7 +27,13 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     match = re.match(
         rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?:[.):]|\s*$)", text.strip(), re.IGNORECASE
     )
-    return match[1].upper() if match else None
+    if match:
+        return match[1].upper()
+    bracketed = set(re.findall(rf"\(\s*([{''.join(letters)}])\s*\)", text))
+    if len(bracketed) == 1:
+        return bracketed.pop()
+    named = re.search(rf"\b(?:answer|option|choice)(?: is)?:?\s+\(?([{''.join(letters)}])\b", text, re.IGNORECASE)
+    return named[1].upper() if named else None
 
 
 def _plain(text: str) -> str:
@@ -71,15 +78,16 @@ def mvbench_target(doc: dict[str, Any]) -> str:
 
 
 def videomme_text(doc: dict[str, Any], settings: dict | None = None) -> str:
-    return prompt_text(_question(doc, _bare(doc["options"])), "letter")
+    return prompt_text(_question(doc, bare_options(doc)), "letter")
 
 
 def videomme_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    return {"accuracy": _letter_result(results[0], _bare(doc["options"]), doc["answer"], doc["videoID"])}
+    return {"accuracy": _letter_result(results[0], bare_options(doc), doc["answer"], doc["videoID"])}
 
 
-def _bare(lettered: list[str]) -> list[str]:
-    return [option.split(". ", 1)[1] for option in lettered]
+def bare_options(doc: dict[str, Any]) -> list[str]:
+    """VideoMME's options without the letters that they come with."""
+    return [option.split(". ", 1)[-1] for option in doc["options"]]
 
 
 def _choices(doc: dict[str, Any]) -> list[str]:
@@ -91,7 +99,7 @@ def nextqa_text(doc: dict[str, Any], settings: dict | None = None) -> str:
 
 
 def nextqa_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    return {"accuracy": _letter_result(results[0], _choices(doc), LETTERS[doc["answer"]], doc["video"])}
+    return {"accuracy": _letter_result(results[0], _choices(doc), LETTERS[doc["answer"]], str(doc["video"]))}
 
 
 def nextqa_target(doc: dict[str, Any]) -> str:
@@ -107,6 +115,25 @@ def actnetqa_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     item = {
         "score": float(plain == _plain(doc["answer"])),
         "judge_score": judge_overlap(results[0], doc["answer"]),
+        "video": doc["video_name"],
+        "answered": bool(plain),
+        "parsed": plain,
+    }
+    return {"accuracy": item, "judge_score": item}
+
+
+def contains_words(text: str, gold: str) -> bool:
+    """Whether the gold answer's words stand in a row in the answer."""
+    answer, right = _plain(text).split(), _plain(gold).split()
+    return any(answer[at : at + len(right)] == right for at in range(len(answer) - len(right) + 1))
+
+
+def open_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    """Offline scores of an open answer: containment of the gold answer, token F1 as 0-5; a judge replaces both."""
+    plain = _plain(results[0])
+    item = {
+        "score": float(contains_words(results[0], str(doc["answer"]))),
+        "judge_score": judge_overlap(results[0], str(doc["answer"])),
         "video": doc["video_name"],
         "answered": bool(plain),
         "parsed": plain,

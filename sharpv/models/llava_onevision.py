@@ -75,8 +75,7 @@ class TowerTap:
         self.keys: dict[int, torch.Tensor] = {}
 
     def __enter__(self) -> "TowerTap":
-        tower = self.adapter.model.model.vision_tower
-        blocks = getattr(tower, "vision_model", tower).encoder.layers
+        blocks = self._vision_model().encoder.layers
         for index in self.layers:
             attention = blocks[index].self_attn
             for projection, store in ((attention.q_proj, self.queries), (attention.k_proj, self.keys)):
@@ -84,6 +83,10 @@ class TowerTap:
         projector = self.adapter.model.model.multi_modal_projector
         self.handles.append(projector.register_forward_pre_hook(self._store_states))
         return self
+
+    def _vision_model(self) -> Any:
+        tower = self.adapter.model.model.vision_tower
+        return getattr(tower, "vision_model", tower)
 
     def _store(self, store: dict[int, torch.Tensor], index: int, attention: nn.Module):
         def hook(module: nn.Module, args: tuple, output_TRX: torch.Tensor) -> None:
@@ -101,8 +104,23 @@ class TowerTap:
 
     def tower(self) -> Tower:
         """The inside of the tower in the latest encode."""
-        tower = self.adapter.model.model.vision_tower
-        head = getattr(getattr(tower, "vision_model", tower), "head", None)
+        vision = self._vision_model()
+        head = PoolingHead(vision) if hasattr(vision, "head") else None
         return Tower(
             dict(self.queries), dict(self.keys), False, self.states_TRX, head, self.adapter.model.model.apply_pooling
         )
+
+
+class PoolingHead(nn.Module):
+    """A tower's final norm and attention-pooling head: states (T, R, X) to the pooled frame vectors (T, X) and the
+    attention that the head's probe pays each patch (T, R), mean over heads, both in the tower's dtype."""
+
+    def __init__(self, vision: Any):
+        super().__init__()
+        self.norm, self.head = vision.post_layernorm, vision.head
+
+    def forward(self, states_TRX: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weights: list[torch.Tensor] = []
+        with self.head.attention.register_forward_hook(lambda module, args, output: weights.append(output[1])):
+            vector_TX = self.head(self.norm(states_TRX))
+        return vector_TX, weights[0][:, 0]

@@ -21,7 +21,7 @@ class PooledProjector(nn.Module):
     """LLaVA's projector followed by PLLaVA's adaptive average pooling over time, rows and columns.
 
     shape: (frames, rows, columns) after pooling; raw_grid: (rows, columns) of raw patches. Takes (T, R, tower width),
-    gives (frames, rows * columns, D) in the input's dtype. Fewer frames than `frames` are repeated first, as officially.
+    gives (frames, rows * columns, D) in the input's dtype. Fewer frames than `frames` are first repeated.
 
     Source: magic-research/PLLaVA 6f49fd2, models/pllava/modeling_pllava.py. Deviations: none.
     """

@@ -14,9 +14,7 @@ WRAPPED = "language_model.base_model.model."
 LORA_A, LORA_B = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
-def merge_lora(
-    base_OI: torch.Tensor, down_RI: torch.Tensor, up_OR: torch.Tensor, alpha: float
-) -> torch.Tensor:
+def merge_lora(base_OI: torch.Tensor, down_RI: torch.Tensor, up_OR: torch.Tensor, alpha: float) -> torch.Tensor:
     """W + alpha / r B A, computed in float32, in the dtype of W (O out, I in, R rank)."""
     update_OI = up_OR.float() @ down_RI.float() * (alpha / len(down_RI))
     return (base_OI.float() + update_OI).to(base_OI.dtype)
