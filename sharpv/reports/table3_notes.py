@@ -86,7 +86,7 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if _name(run) == model]
         for what in ("versions", "hardware"):
-            stated = dict.fromkeys(_listed(run.info[what]) for run in of_model)
+            stated = dict.fromkeys(listed(run.info[what]) for run in of_model)
             found.append(f"{model}, {what}: {' / '.join(stated)}.")
         seeds = [f"{line['method']} {line['seeds']}" for _, line in lines.iterrows() if line["seeds"] > 1]
         if seeds:
@@ -126,5 +126,5 @@ def _name(run: Run) -> str:
     return run.info["model"]["paper_name"] or run.info["model"]["display"]
 
 
-def _listed(values: Mapping) -> str:
+def listed(values: Mapping) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -1,0 +1,67 @@
+"""All figures of stored runs; one that the runs hold no data for is named with the reason."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sharpv.reports.comparison import by_model, model_answers, model_name
+from sharpv.reports.figures import ablation, budget, cache_map, efficiency, similarity, strips, style
+from sharpv.reports.runs import paper_columns
+from sharpv.reports.store import load_run
+from sharpv.reports.table3 import build_table3
+
+
+def write_figures(
+    folders: Sequence[Path],
+    output: Path,
+    paper_csv: Path,
+    videos: Path,
+    question: tuple[str, int] | None = None,
+    rows: Sequence[str] = (),
+) -> tuple[list[Path], list[str]]:
+    """Draw every figure that these runs hold data for, as SVG and PNG; the files, and why each other one was left out.
+
+    One set of figures a model; with several models their names end in the model's. question, rows: of the film strip.
+    """
+    runs = [load_run(folder) for folder in folders]
+    columns, paper = paper_columns(runs), pd.read_csv(paper_csv)
+    models = by_model(runs)
+    table = build_table3(runs, paper, columns)
+    written, left_out = list[Path](), list[str]()
+    for name, group in models.items():
+        answers = model_answers(group, set(columns.values()), ())
+        answers["video"] = answers["video"].str.split("/", n=1).str[1]
+        lines = table[table["model"] == model_name(group[0])].reset_index(drop=True)
+        drawings = _drawings(answers, lines, paper, videos, question, rows)
+        for figure_name, draw in drawings.items():
+            stem = output / (figure_name if len(models) == 1 else f"{figure_name}_{name}")
+            try:
+                with style.paper_style():
+                    written += style.save(draw(), stem)
+            except ValueError as error:
+                left_out.append(f"{stem.name}: {error}")
+    return written, left_out
+
+
+def _drawings(
+    answers: pd.DataFrame,
+    table: pd.DataFrame,
+    paper: pd.DataFrame,
+    videos: Path,
+    question: tuple[str, int] | None,
+    rows: Sequence[str],
+) -> dict[str, Callable[[], Figure]]:
+    def strip() -> Figure:
+        chosen = question or strips.choose_question(answers)
+        return strips.stored_strip(answers, videos, list(table["row"]), chosen, rows)
+
+    return {
+        "film_strip": strip,
+        "similarity": lambda: similarity.similarity_figure(answers, table["model"].iloc[0]),
+        "efficiency": lambda: efficiency.efficiency_figure(answers, table, paper),
+        "budget": lambda: budget.budget_figure(table),
+        "cache": lambda: cache_map.cache_figure(answers, table),
+        "ablation": lambda: ablation.ablation_figure(table),
+    }

@@ -1,0 +1,83 @@
+"""Texts beside their points without a legend: each goes where it hides least."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+
+DISTANCES = (5, 11, 19, 29)
+"""Points between a mark and its text; beyond the first a thin line joins them."""
+DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
+
+
+def label_points(
+    axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Write each text near its place (data coordinates), clear of other texts and places where there is room.
+
+    Greedy, from the top down, always the same for the same drawing. Call it last: limits and layout must stand.
+    """
+    figure = axes.get_figure()
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    centres = axes.transData.transform(places)
+    taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in centres]
+    for index in sorted(range(len(texts)), key=lambda i: -centres[i][1]):
+        text = axes.text(0, 0, texts[index], fontsize=6.5)
+        size = text.get_window_extent()
+        text.remove()
+        choices = [(near, across, up) for near in DISTANCES for across, up in DIRECTIONS]
+        boxes = [_box(centres[index], size, near * scale, across, up) for near, across, up in choices]
+        others = [box for place, box in enumerate(taken) if place != index]
+        cost = [
+            _cost(box, others, axes.bbox) + near * size.height / 40
+            for box, (near, *_) in zip(boxes, choices, strict=True)
+        ]
+        best = cost.index(min(cost))
+        near, across, up = choices[best]
+        taken.append(boxes[best])
+        anchor = {-1: "right", 0: "center", 1: "left"}[across]
+        level = {-1: "top", 0: "center", 1: "bottom"}[up]
+        line = {"arrowstyle": "-", "linewidth": 0.4, "color": colours[index], "shrinkA": 0, "shrinkB": 2}
+        note = axes.annotate(
+            texts[index],
+            places[index],
+            xytext=(across * near, up * near * 0.7),
+            textcoords="offset points",
+            ha=anchor,
+            va=level,
+            fontsize=6.5,
+            color=colours[index],
+            arrowprops=line if near > DISTANCES[0] else None,
+        )
+        note.set_in_layout(False)
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved apart, in their order, until neighbours are at least `gap` apart; their mean stays."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    placed: list[float] = []
+    for index in order:
+        placed.append(max(values[index], placed[-1] + gap) if placed else values[index])
+    shift = (sum(values) - sum(placed)) / len(values)
+    moved = [0.0] * len(values)
+    for index, value in zip(order, placed, strict=True):
+        moved[index] = value + shift
+    return moved
+
+
+def _box(centre: Sequence[float], size: Bbox, near: float, across: int, up: int) -> Bbox:
+    x, y = centre[0] + across * near, centre[1] + up * near * 0.7
+    left = {-1: x - size.width, 0: x - size.width / 2, 1: x}[across]
+    bottom = {-1: y - size.height, 0: y - size.height / 2, 1: y}[up]
+    return Bbox.from_bounds(left, bottom, size.width, size.height)
+
+
+def _cost(box: Bbox, others: Sequence[Bbox], inside: Bbox) -> float:
+    """Overlapping area with what is there, and ten times the area outside the axes."""
+    hidden = sum(_area(Bbox.intersection(box, other)) for other in others)
+    return hidden + 10 * (_area(box) - _area(Bbox.intersection(box, inside)))
+
+
+def _area(box: Bbox | None) -> float:
+    return box.width * box.height if box is not None else 0.0

@@ -1,0 +1,71 @@
+"""Fig. 3: how much the states entering each layer still resemble what was fed in, by kind of token.
+
+Shape suffixes: N answers, L layers.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sharpv.reports.figures.labels import spread
+from sharpv.reports.figures.style import BLUE, COLUMN, GREY, ORANGE, VERMILION, new_figure
+
+TOKENS = {
+    "visual": ("Visual", VERMILION, "-"),
+    "system": ("System", BLUE, "--"),
+    "instruction": ("Instruction", ORANGE, "-."),
+}
+PAPER_M = 0.2
+
+
+def similarity_figure(samples: pd.DataFrame, model: str) -> Figure:
+    """Mean cosine per layer over one model's dense answers, the band from the 10th to the 90th percentile of answers.
+
+    The dotted line is the paper's M, a reference and not what another model was run with. ValueError where no dense
+    answer holds cosines.
+    """
+    dense = samples[(samples["kind"] == "dense") & (samples["status"] == "ok")]
+    figure = new_figure(COLUMN, 2.5)
+    axes = figure.add_subplot()
+    ends = {name: _line(axes, cosines, name) for name in TOKENS if (cosines := _per_layer(dense, name)) is not None}
+    if not ends:
+        raise ValueError(f"no dense answer of {model} holds cosines per layer: run the dense row again")
+    axes.axhline(PAPER_M, color=GREY, linewidth=0.6, linestyle=":")
+    axes.text(0, PAPER_M + 0.015, f"the paper's M = {PAPER_M}", fontsize=6, color=GREY, va="bottom")
+    last = axes.get_xlim()[1]
+    for name, place in zip(ends, spread([end for _, end in ends.values()], 0.08), strict=True):
+        axes.annotate(
+            TOKENS[name][0],
+            (ends[name][0], place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=TOKENS[name][1],
+            va="center",
+            fontsize=7.5,
+            annotation_clip=False,
+        )
+    axes.set_xlim(-0.2, last)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(min(-0.12, axes.get_ylim()[0]), 1.03)
+    axes.set_xlabel("layer (0 = what is fed in)")
+    axes.set_ylabel("cosine to what was fed in")
+    axes.set_title(f"{model}, {len(dense):,} answers")
+    return figure
+
+
+def _per_layer(dense: pd.DataFrame, name: str) -> np.ndarray | None:
+    """Cosines (N, L) of the answers that have them, a layer without one as NaN; None where none has."""
+    found = [cosines for cosines in dense[f"layers.cosine_{name}"] if isinstance(cosines, list) and cosines]
+    return np.array(found, dtype=float) if found else None
+
+
+def _line(axes: Axes, cosine_NL: np.ndarray, name: str) -> tuple[float, float]:
+    """Draw a kind of token; the place of its last point."""
+    _, shade, dashes = TOKENS[name]
+    layers, mean_L = np.arange(cosine_NL.shape[1]), np.nanmean(cosine_NL, axis=0)
+    low_L, high_L = np.nanpercentile(cosine_NL, [10, 90], axis=0)
+    axes.fill_between(layers, low_L, high_L, color=shade, alpha=0.18, linewidth=0)
+    axes.plot(layers, mean_L, color=shade, linestyle=dashes, marker="o", markersize=2.2)
+    return float(layers[-1]), float(mean_L[-1])

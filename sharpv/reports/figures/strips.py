@@ -1,0 +1,75 @@
+"""The film strip of a stored question: which one, which rows, and where its video lies."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sharpv.evaluation.frames import decode_frames
+from sharpv.reports.figures.film_strip import film_strip
+from sharpv.reports.masks import kept_mask
+
+QUESTION_TEXT = re.compile(r"([^\n>]*\?)")
+ROWS = 5
+
+
+def choose_question(answers: pd.DataFrame) -> tuple[str, int]:
+    """Task and number of the question whose kept share varies most between frames, over SharpV's first row, else over
+    the first method's; dense must be right."""
+    right = answers[(answers["kind"] == "dense") & (answers["score"] == 1)]
+    pruned = answers[(answers["kind"] == "method") & (answers["status"] == "ok") & (answers["vr"] < 1)]
+    if pruned.empty:
+        raise ValueError("no row prunes before the language model: a film strip has nothing to show")
+    ours = pruned[pruned["method"].str.startswith("SharpV")]
+    rows = ours if len(ours) else pruned
+    first = rows[rows["row"] == rows["row"].iloc[-1]].merge(right[["task", "doc_id"]], on=["task", "doc_id"])
+    first = first if len(first) else rows
+    spread = first["kept_per_frame"].map(lambda kept: pd.Series(kept).std())
+    chosen = first.loc[spread.idxmax()]
+    return chosen["task"], int(chosen["doc_id"])
+
+
+def stored_strip(
+    answers: pd.DataFrame, videos: Path, order: Sequence[str], question: tuple[str, int], rows: Sequence[str] = ()
+) -> Figure:
+    """The strip of one question from its stored masks, the first repetition of each row, with the answers given.
+
+    answers: of one model, with scores. videos: a folder that holds the video somewhere below. order: all rows in the
+    table's order; `rows` chooses among them, else the methods that prune before the language model and one control.
+    ValueError for an unknown question or row, or a video that is not there.
+    """
+    task, number = question
+    asked = answers[(answers["task"] == task) & (answers["doc_id"] == number) & (answers["status"] == "ok")]
+    lines = asked.sort_values("seed").drop_duplicates("row").set_index("row")
+    if lines.empty:
+        raise ValueError(f"the run holds no answer to {task}/{number}")
+    if unknown := sorted(set(rows) - set(lines.index)):
+        raise ValueError(f"rows {unknown} have no answer to {task}/{number}; there are {list(lines.index)}")
+    shown = lines.loc[list(rows) or _default_rows(lines, order)]
+    frames_THWC = decode_frames(find_video(videos, lines["video"].iloc[0]), int(lines["frames"].max()))
+    kept = {line["method"]: kept_mask(line["kept_bits"], line["frames"], line["grid"]) for _, line in shown.iterrows()}
+    captions = {line["method"]: f"{line['parsed']}, {_verdict(line)}" for _, line in shown.iterrows()}
+    asked_text = QUESTION_TEXT.search(lines["prompt"].iloc[0])
+    title = asked_text.group(1).strip() if asked_text else f"{task}, question {number}"
+    return film_strip(frames_THWC, kept, f"{title}  Right answer: {lines['gold'].iloc[0]}", captions)
+
+
+def find_video(videos: Path, name: str) -> Path:
+    """The file of this name below a folder; ValueError where it is not there."""
+    found = next(iter(sorted(videos.rglob(name))), None)
+    if found is None:
+        raise ValueError(f"video {name} is nowhere below {videos}: pass --videos FOLDER")
+    return found
+
+
+def _default_rows(lines: pd.DataFrame, order: Sequence[str]) -> list[str]:
+    pruning = [row for row in order if row in lines.index and lines.loc[row, "vr"] < 1]
+    methods = [row for row in pruning if lines.loc[row, "kind"] == "method"]
+    controls = [row for row in pruning if lines.loc[row, "kind"] == "control"]
+    return [*methods[-ROWS:], *controls[:1]]
+
+
+def _verdict(line: pd.Series) -> str:
+    return "right" if line["score"] == 1 else "wrong"
