@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PROFILE ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table3 readings test lint format footage bench-pruners train-tiny lock clean
+.PHONY: help setup table1 table2 table3 table4 figures audit readings test lint format footage bench-pruners train-tiny lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -21,6 +21,23 @@ setup: $(VENV)/installed ## make .venv with exactly the tested versions
 
 table3: setup ## Table 3: paper profile where GPU, weights and data are there, else tiny (PROFILE=tiny|paper overrides)
 	@$(RUN) run.py experiment=table3 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+
+table1: setup ## Table 1: the paper's marks of each method beside what runs of it show (PROFILE as above)
+	@$(RUN) run.py experiment=table1 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+
+table2: setup ## Table 2: what the models are and what they cost unpruned (PROFILE as above)
+	@$(RUN) run.py experiment=table2 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+
+table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PROFILE as above)
+	@profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)); \
+	test $$profile = tiny && of=tiny_ || of=; \
+	$(RUN) run.py experiment=table4 profile=$$profile "benchmarks=[$${of}mvbench,$${of}videomme]"
+
+figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/
+	@$(RUN) -m sharpv.reports figures
+
+audit: setup ## where the paper's tables contradict themselves; writes docs/paper_audit.md
+	@$(RUN) -m sharpv.reports audit
 
 readings: setup ## SharpV's alternative readings of the paper side by side, on the tiny model
 	@$(RUN) run.py experiment=readings profile=tiny table=readings

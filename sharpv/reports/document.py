@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sharpv.reports.markup import EMPTY, latex_row, latex_text, markdown_table
+from sharpv.reports.markup import EMPTY, latex_row, latex_text, markdown_table, text_table
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
-    """One table under a heading, with a sentence that says what its cells are."""
+    """One table under a heading, with a sentence that says what its cells are. numbers: False for cells of text."""
 
     heading: str
     sentence: str
     header: Sequence[str]
     lines: Sequence[Line]
+    numbers: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Document:
         parts += ["\n".join(f"> **{warning}**  " for warning in self.warnings)] if self.warnings else []
         for section in self.sections:
             parts += [f"## {section.heading}"] if section.heading else []
-            parts += [section.sentence, markdown_table(section.header, [_italic(line) for line in section.lines])]
+            table = markdown_table if section.numbers else text_table
+            parts += [section.sentence, table(section.header, [_italic(line) for line in section.lines])]
         if self.notes:
             parts += ["## Notes", "\n".join(f"- {note}" for note in self.notes)]
         return "\n\n".join(parts) + "\n"

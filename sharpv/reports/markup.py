@@ -56,6 +56,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
 
 
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A pipe table of texts: all columns left, not padded."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def latex_text(text: str) -> str:
     """Plain text as LaTeX: special signs escaped, others outside ASCII as "?", so that any engine compiles it."""
     escaped = "".join(LATEX.get(character, character) for character in text)

@@ -1,5 +1,6 @@
 """Table 1 from stored runs: what the paper says of each method's properties, beside what our runs of it show."""
 
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sharpv.reports.document import Document, Line, Section
 from sharpv.reports.markup import EMPTY, fixed, significant
 from sharpv.reports.paper_names import base_method
 from sharpv.reports.store import Run, load_run
+from sharpv.reports.table3_notes import unfinished
 
 CLAIMS = ("granularity", "cls_independent", "adaptive_ratio", "flash_attention", "adaptive_layer", "cache_reduction")
 STAGES = ("pre_llm", "intra_llm")
@@ -19,7 +21,16 @@ PRE = (
     *("select ms", "of prefill %", "Complexity"),
 )
 INTRA = (
-    *("Method", "FlashAttention", "ran with", "Adaptive layer", "layer sets", "Cache reduction", "KV held %", "KV read %"),
+    *(
+        "Method",
+        "FlashAttention",
+        "ran with",
+        "Adaptive layer",
+        "layer sets",
+        "Cache reduction",
+        "KV held %",
+        "KV read %",
+    ),
     "Complexity",
 )
 
@@ -28,7 +39,7 @@ def write_table1(run_dirs: list[Path], output: Path, paper_csv: Path, name: str 
     """Write <name>.md, <name>.csv and <name>.tex into `output`; return the table, one line a model and row."""
     runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
     table = build_table1(runs, paper)
-    _document(table, paper).write(output / name)
+    _document(table, paper, runs).write(output / name)
     table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     return table
 
@@ -37,9 +48,9 @@ def build_table1(runs: list[Run], paper: pd.DataFrame) -> pd.DataFrame:
     """One line a model and row that is neither dense nor a control, with what its answers show:
 
     vr_pct, vr_low_pct, vr_high_pct: mean, 5th and 95th percentile over videos of the tokens fed. frame_spread_pct: mean
-    over answers of the standard deviation between frames of the share kept. layer_sets: how many different sets of layers
-    with cut visual KV occurred. kv_held_pct, mr_pct: visual KV held and read, of the tokens fed. attention: what the
-    model ran with. prune_ms, prune_of_prefill_pct: median time of the selection, and that over dense's prefill.
+    over answers of the standard deviation between frames of the share kept. layer_sets: how many different sets of
+    layers with cut visual KV occurred. kv_held_pct, mr_pct: visual KV held and read, of the tokens fed. attention: what
+    the model ran with. prune_ms, prune_of_prefill_pct: median time of the selection, and that over dense's prefill.
     paper_*: what the paper prints for the method of this name, empty where it has none.
     """
     lines = [line for group in by_model(runs).values() for line in _lines(group)]
@@ -93,7 +104,7 @@ def _cut_layers(line: pd.Series) -> tuple[int, ...]:
     return tuple(layer for layer, held in enumerate(line["layers.visual_kv"]) if held < line["visual_kept"])
 
 
-def _document(table: pd.DataFrame, paper: pd.DataFrame) -> Document:
+def _document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run]) -> Document:
     sections = []
     for model, part in table.groupby("model", sort=False):
         for stage, header, cells in (("pre_llm", PRE, _pre), ("intra_llm", INTRA, _intra)):
@@ -102,7 +113,7 @@ def _document(table: pd.DataFrame, paper: pd.DataFrame) -> Document:
             where = "before the language model" if stage == "pre_llm" else "inside the language model"
             sentence = f"Methods that act {where}: the paper's marks, and what the answers of these runs show."
             sections.append(Section(f"{model}: {where}", sentence, header, lines))
-    return Document("Table 1: what the methods are", sections, notes=_notes(table, paper))
+    return Document("Table 1: what the methods are", sections, unfinished(runs), _notes(table, paper))
 
 
 def _of_stage(part: pd.DataFrame, stage: str, order: list[str]) -> list[pd.Series]:
@@ -131,7 +142,7 @@ def _intra(line: pd.Series) -> list[str]:
     return [line["method"], *marks, *layers, *held, claim("complexity_as_printed")]
 
 
-def _claims(line: pd.Series, stage: str):
+def _claims(line: pd.Series, stage: str) -> Callable[[str], str]:
     def claim(column: str) -> str:
         value = line.get(f"paper_{stage}_{column}")
         return value if isinstance(value, str) else EMPTY
@@ -141,18 +152,29 @@ def _claims(line: pd.Series, stage: str):
 
 def _notes(table: pd.DataFrame, paper: pd.DataFrame) -> list[str]:
     notes = [
-        "Granularity, CLS independent, Adaptive ratio, FlashAttention, Adaptive layer, Cache reduction and Complexity are "
-        "the paper's marks as printed; a dash where its table does not hold the method in this stage. All else is measured.",
-        "A ratio that adapts shows in the range of VR over videos and in the difference between frames (mean standard "
-        "deviation of the share kept per frame); a merging method may vary for other reasons.",
-        "Layer sets: in how many different sets of layers the visual KV was cut over all answers; 1 means always the same "
-        "layers (or none), more that the choice depends on the video.",
-        "Ran with: the attention implementation of the run. No method here asks the model for attention weights, also "
-        "those that the paper marks as incompatible: single rows are recomputed from queries and keys.",
-        "select ms is the stage before the language model; what a method spends inside is part of its prefill and has no "
-        "column of its own in the store. CLS independence and complexity cannot be measured from answers.",
+        (
+            "Granularity, CLS independent, Adaptive ratio, FlashAttention, Adaptive layer, Cache reduction and "
+            "Complexity are the paper's marks as printed, a dash where its table does not hold the method in this "
+            "stage. All else is measured."
+        ),
+        (
+            "A ratio that adapts shows in the range of VR over videos and in the difference between frames (mean "
+            "standard deviation of the share kept per frame); a merging method may vary for other reasons."
+        ),
+        (
+            "Layer sets: in how many different sets of layers the visual KV was cut over all answers; 1 means always "
+            "the same layers (or none), more that the choice depends on the video."
+        ),
+        (
+            "Ran with: the attention implementation of the run. No method here asks the model for attention weights, "
+            "not even those that the paper marks as incompatible: single rows are recomputed from queries and keys."
+        ),
+        (
+            "select ms is the stage before the language model; what a method spends inside is part of its prefill and "
+            "has no column of its own in the store. CLS independence and complexity cannot be measured from answers."
+        ),
     ]
-    absent = {base for base in paper["method"]} - set(table["method"].map(base_method))
+    absent = set(paper["method"]) - set(table["method"].map(base_method))
     if absent:
         notes.append(f"In the paper's table, not in these runs: {', '.join(sorted(absent))}.")
     return notes

@@ -11,11 +11,22 @@ from sharpv.reports.document import Document, Line, Section
 from sharpv.reports.markup import EMPTY, significant
 from sharpv.reports.paper_names import same_model
 from sharpv.reports.store import Run, load_run
-from sharpv.reports.table3_notes import listed
+from sharpv.reports.table3_notes import listed, unfinished
 
 SPECIFICATION = ("dimension", "layers", "tokens_per_frame", "frames")
 COSTS = ("visual_tokens", "ttft_s", "tpot_ms", "memory_gb", "tflops")
-HEADS = ("Model", "Dimension", "Layers", "Tokens/frame", "Frames", "Visual tokens", "TTFT s", "TPOT ms", "Memory GB", "TFLOPs")
+HEADS = (
+    "Model",
+    "Dimension",
+    "Layers",
+    "Tokens/frame",
+    "Frames",
+    "Visual tokens",
+    "TTFT s",
+    "TPOT ms",
+    "Memory GB",
+    "TFLOPs",
+)
 
 
 def write_table2(run_dirs: list[Path], output: Path, paper_csv: Path, name: str = "table2") -> pd.DataFrame:
@@ -85,7 +96,7 @@ def _document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run]) -> Docu
             printed = [_whole(line[f"paper_{column}"]) for column in SPECIFICATION]
             lines.append(Line(["(paper)", *printed, *[EMPTY] * len(COSTS)], "paper"))
     section = Section("", "What each model is, and what a dense answer costs.", HEADS, lines)
-    return Document("Table 2: the models", [section], notes=_notes(table, paper, runs))
+    return Document("Table 2: the models", [section], unfinished(runs), _notes(table, paper, runs))
 
 
 def _whole(value: float) -> str:
@@ -101,7 +112,9 @@ def _notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run]) -> list[st
     ]
     for _, line in table.iterrows():
         if np.isnan(line["dimension"]):
-            notes.append(f"{line['model']}: no dimension, because its dense prompts have one length or another formula.")
+            notes.append(
+                f"{line['model']}: no dimension, because its dense prompts have one length or another formula."
+            )
         if np.isnan(line["paper_layers"]):
             notes.append(f"{line['model']} is none of the paper's models.")
         for column in SPECIFICATION:

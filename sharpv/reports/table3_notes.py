@@ -54,11 +54,7 @@ PAPER_DIFFERS = (
 
 def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
     """What makes the numbers of this table incomplete or not comparable, one sentence each; empty when nothing does."""
-    found = [
-        f"INCOMPLETE RUN {run.folder.name} of {_name(run)}: its status is {run.info['status']}."
-        for run in runs
-        if run.info["status"] != "complete"
-    ]
+    found = unfinished(runs)
     for _, line in table.iterrows():
         row = f"{line['model']}, {line['method']}"
         if line["n_errors"]:
@@ -78,6 +74,15 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
                 if len(values) > 1:
                     found.append(f"MIXED {what} of {model}: {part} is {' and '.join(values)} in different runs.")
     return found
+
+
+def unfinished(runs: list[Run]) -> list[str]:
+    """A sentence for each run that did not end well."""
+    return [
+        f"INCOMPLETE RUN {run.folder.name} of {_name(run)}: its status is {run.info['status']}."
+        for run in runs
+        if run.info["status"] != "complete"
+    ]
 
 
 def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
@@ -127,4 +132,5 @@ def _name(run: Run) -> str:
 
 
 def listed(values: Mapping) -> str:
+    """Names with their values, as in "torch 2.11, numpy 2.4"."""
     return ", ".join(f"{name} {value}" for name, value in values.items())

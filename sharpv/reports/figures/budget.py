@@ -1,11 +1,16 @@
 """Accuracy against token budget, all methods with their 95% intervals: the picture that the paper lacks."""
 
+from itertools import pairwise
+
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from sharpv.reports.figures.labels import label_points
-from sharpv.reports.figures.style import BLACK, FAINT, GREY, MARKERS, PAGE, colour, new_figure
+from sharpv.reports.figures.labels import Place, label_points
+from sharpv.reports.figures.style import BLACK, FAINT, KINDS, MARKERS, PAGE, colour, new_figure
 from sharpv.reports.markup import TIMES
+
+BAR = ("token_budget_pct", "avg_acc_low", "avg_acc_high")
 
 
 def budget_figure(table: pd.DataFrame) -> Figure:
@@ -24,9 +29,8 @@ def budget_figure(table: pd.DataFrame) -> Figure:
         axes.axhspan(line["avg_acc_low"], line["avg_acc_high"], color=FAINT, alpha=0.5, linewidth=0)
         axes.axhline(line["avg_acc"], color=BLACK, linewidth=0.8)
     front = best_so_far(others)
-    axes.step(
-        front["token_budget_pct"], front["avg_acc"], where="post", color=GREY, linewidth=0.7, linestyle=(0, (4, 2))
-    )
+    corners = _steps([*zip(front["token_budget_pct"], front["avg_acc"], strict=True)])
+    axes.plot(*zip(*corners, strict=True), color=FAINT, linewidth=0.9, zorder=0)
     shades = [colour(line["kind"], line["method"]) for _, line in others.iterrows()]
     for shade, (_, line) in zip(shades, others.iterrows(), strict=True):
         error = [[line["avg_acc"] - line["avg_acc_low"]], [line["avg_acc_high"] - line["avg_acc"]]]
@@ -51,8 +55,28 @@ def budget_figure(table: pd.DataFrame) -> Figure:
     texts, colours = list(others["method"]), list(shades)
     for _, line in dense.iterrows():
         axes.text(low / 1.3, line["avg_acc_low"], f"Dense {line['avg_acc']:.1f}", va="top", fontsize=6.5)
-    label_points(axes, places, texts, colours)
+    axes.legend(handles=_kinds(others), loc="lower right", frameon=False, fontsize=6.5, handletextpad=0.2)
+    bars = [((x, low), (x, high)) for x, low, high in zip(*(others[name] for name in BAR), strict=True)]
+    label_points(axes, places, texts, colours, [*bars, *pairwise(corners)])
     return figure
+
+
+def _steps(front: list[Place]) -> list[Place]:
+    """The corners of the line that goes level to the next point and then up to it."""
+    corners = [front[0]]
+    for x, y in front[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return corners
+
+
+def _kinds(rows: pd.DataFrame) -> list[Line2D]:
+    """What the shapes mean, for those that occur."""
+    occurring = [kind for kind in MARKERS if (rows["kind"] == kind).any()]
+    fills = {kind: "white" if kind == "control" else KINDS[kind] for kind in occurring}
+    return [
+        Line2D([], [], color=KINDS[kind], marker=MARKERS[kind], markerfacecolor=fills[kind], linestyle="", label=kind)
+        for kind in occurring
+    ]
 
 
 def best_so_far(rows: pd.DataFrame) -> pd.DataFrame:

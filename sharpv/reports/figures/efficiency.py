@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpv.reports.comparison import QUESTION
+from sharpv.reports.figures.labels import HALO
 from sharpv.reports.figures.style import BLACK, GREY, PAGE, VERMILION, colour, new_figure
 
 METRICS: Mapping[str, tuple[str, str | None]] = {
@@ -78,7 +79,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, ratios: pd.DataFrame) -> None:
         shade = colour(line["kind"], line["method"])
         axes.barh(place, middle, height=0.66, color=shade, alpha=0.85 if shade == VERMILION else 0.55, linewidth=0)
         axes.plot([low, high], [place, place], color="black", linewidth=0.7)
-        axes.text(max(high, middle) + 0.03, place, f"{middle:.2f}", va="center", fontsize=6)
+        axes.text(max(high, middle) + 0.03, place, f"{middle:.2f}", va="center", fontsize=6, path_effects=HALO)
     axes.axvline(1, color=GREY, linewidth=0.6, linestyle=":")
     axes.set_xlim(0, 1.28 * max(1.0, ratios.loc[ratios.index.isin(rows["row"]), "high"].max()))
     axes.tick_params(axis="y", length=0)

@@ -1,27 +1,42 @@
 """Texts beside their points without a legend: each goes where it hides least."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
+
+Place = tuple[float, float]
 
 DISTANCES = (5, 11, 19, 29)
 """Points between a mark and its text; beyond the first a thin line joins them."""
+HALO = (withStroke(linewidth=2, foreground="white"),)
+"""Keeps a text legible where a line passes behind it."""
 DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
 
 
 def label_points(
-    axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str], colours: Sequence[str]
+    axes: Axes,
+    places: Sequence[Place],
+    texts: Sequence[str],
+    colours: Sequence[str],
+    avoid: Sequence[tuple[Place, Place]] = (),
 ) -> None:
-    """Write each text near its place (data coordinates), clear of other texts and places where there is room.
+    """Write each text near its place, clear of other texts, all places and the lines to avoid where there is room.
 
-    Greedy, from the top down, always the same for the same drawing. Call it last: limits and layout must stand.
+    Places and the ends of upright or level lines are in data coordinates. Greedy, from the top down, always the same
+    for the same drawing. Call it last: limits and layout must stand.
     """
     figure = axes.get_figure()
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     centres = axes.transData.transform(places)
     taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in centres]
+    lines = [Bbox(axes.transData.transform(ends)) for ends in avoid]
+    taken += [
+        Bbox.from_extents(line.xmin - scale, line.ymin - scale, line.xmax + scale, line.ymax + scale) for line in lines
+    ]
     for index in sorted(range(len(texts)), key=lambda i: -centres[i][1]):
         text = axes.text(0, 0, texts[index], fontsize=6.5)
         size = text.get_window_extent()
@@ -51,19 +66,18 @@ def label_points(
             arrowprops=line if near > DISTANCES[0] else None,
         )
         note.set_in_layout(False)
+        note.set_path_effects(HALO)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """The values moved apart, in their order, until neighbours are at least `gap` apart; their mean stays."""
+    """The values, neighbours closer than `gap` pushed apart from each other; the others stay where they are."""
     order = sorted(range(len(values)), key=lambda i: values[i])
-    placed: list[float] = []
-    for index in order:
-        placed.append(max(values[index], placed[-1] + gap) if placed else values[index])
-    shift = (sum(values) - sum(placed)) / len(values)
-    moved = [0.0] * len(values)
-    for index, value in zip(order, placed, strict=True):
-        moved[index] = value + shift
-    return moved
+    placed = list(values)
+    for _ in range(100 * len(values)):
+        for lower, upper in pairwise(order):
+            push = max(0.0, gap - (placed[upper] - placed[lower])) / 2
+            placed[lower], placed[upper] = placed[lower] - push, placed[upper] + push
+    return placed
 
 
 def _box(centre: Sequence[float], size: Bbox, near: float, across: int, up: int) -> Bbox:

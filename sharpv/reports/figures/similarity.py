@@ -33,15 +33,17 @@ def similarity_figure(samples: pd.DataFrame, model: str) -> Figure:
     if not ends:
         raise ValueError(f"no dense answer of {model} holds cosines per layer: run the dense row again")
     axes.axhline(PAPER_M, color=GREY, linewidth=0.6, linestyle=":")
-    axes.text(0, PAPER_M + 0.015, f"the paper's M = {PAPER_M}", fontsize=6, color=GREY, va="bottom")
     last = axes.get_xlim()[1]
-    for name, place in zip(ends, spread([end for _, end in ends.values()], 0.08), strict=True):
+    names = [(TOKENS[name][0], TOKENS[name][1], end) for name, end in ends.items()]
+    names.append((f"the paper's M = {PAPER_M}", GREY, PAPER_M))
+    for (text, shade, _), place in zip(names, spread([end for *_, end in names], 0.085), strict=True):
         axes.annotate(
-            TOKENS[name][0],
-            (ends[name][0], place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color=TOKENS[name][1],
+            text,
+            (1, place),
+            (3, 0),
+            axes.get_yaxis_transform(),
+            "offset points",
+            color=shade,
             va="center",
             fontsize=7.5,
             annotation_clip=False,
@@ -61,11 +63,11 @@ def _per_layer(dense: pd.DataFrame, name: str) -> np.ndarray | None:
     return np.array(found, dtype=float) if found else None
 
 
-def _line(axes: Axes, cosine_NL: np.ndarray, name: str) -> tuple[float, float]:
-    """Draw a kind of token; the place of its last point."""
+def _line(axes: Axes, cosine_NL: np.ndarray, name: str) -> float:
+    """Draw a kind of token; the height of its last point."""
     _, shade, dashes = TOKENS[name]
     layers, mean_L = np.arange(cosine_NL.shape[1]), np.nanmean(cosine_NL, axis=0)
     low_L, high_L = np.nanpercentile(cosine_NL, [10, 90], axis=0)
     axes.fill_between(layers, low_L, high_L, color=shade, alpha=0.18, linewidth=0)
     axes.plot(layers, mean_L, color=shade, linestyle=dashes, marker="o", markersize=2.2)
-    return float(layers[-1]), float(mean_L[-1])
+    return float(mean_L[-1])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -53,7 +54,7 @@ def stored_strip(
     captions = {line["method"]: f"{line['parsed']}, {_verdict(line)}" for _, line in shown.iterrows()}
     asked_text = QUESTION_TEXT.search(lines["prompt"].iloc[0])
     title = asked_text.group(1).strip() if asked_text else f"{task}, question {number}"
-    return film_strip(frames_THWC, kept, f"{title}  Right answer: {lines['gold'].iloc[0]}", captions)
+    return film_strip(frames_THWC, kept, f"{shorten(title, 90)}  Right answer: {lines['gold'].iloc[0]}", captions)
 
 
 def find_video(videos: Path, name: str) -> Path:

@@ -1,0 +1,94 @@
+"""Reports from stored runs on any machine: python -m sharpv.reports {table1,table2,table3,table4,fig5,figures,audit}"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sharpv.paths import REPOSITORY, results_dir, tasks_dir
+
+PAPER = REPOSITORY / "results" / "paper"
+TABLES = ("table1", "table2", "table3", "table4", "fig5")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 with a message for what a user can mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.report == "audit":
+            _audit(options)
+        elif options.report == "figures":
+            _figures(options)
+        else:
+            _table(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from sharpv.reports.audit import write_audit
+
+    found = write_audit(options.paper, options.output)
+    print(f"{len(found)} findings in {options.output}")
+
+
+def _table(options: argparse.Namespace) -> None:
+    from sharpv.reports.runs import newest_runs, paper_columns
+    from sharpv.reports.store import load_run
+    from sharpv.reports.write import write_report
+
+    folders = options.runs or newest_runs(results_dir() / "runs")
+    columns = paper_columns([load_run(folder) for folder in folders])
+    write_report(options.report, folders, options.output, options.paper, columns)
+    print((options.output / f"{options.report}.md").read_text())
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from sharpv.reports.figures.build import write_figures
+    from sharpv.reports.runs import newest_runs
+
+    folders = options.runs or newest_runs(results_dir() / "runs")
+    print(f"runs: {', '.join(map(str, folders))}")
+    task, _, number = options.question.rpartition("/")
+    if options.question and not (task and number.isdigit()):
+        raise ValueError(f"--question {options.question!r} must be TASK/NUMBER, as in tiny_mvbench_dot_count/3")
+    rows = [row for row in options.rows.split(",") if row]
+    question = (task, int(number)) if options.question else None
+    written, left_out = write_figures(
+        folders, options.output, options.paper / "table3.csv", options.videos, question, rows
+    )
+    print("\n".join(str(path) for path in written))
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    if not written:
+        raise ValueError(f"none of the figures could be drawn from {[str(folder) for folder in folders]}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sharpv.reports", description=__doc__)
+    reports = parser.add_subparsers(dest="report", required=True)
+    newest = "run folders; none: the newest complete experiment with more than one row"
+    for name in TABLES:
+        table = reports.add_parser(name, help=f"{name}.md, .csv and .tex")
+        table.add_argument("runs", nargs="*", type=Path, help=newest)
+        table.add_argument("--output", type=Path, default=results_dir())
+        table.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
+    figures = reports.add_parser("figures", help="every figure that the runs hold data for, as SVG and PNG")
+    figures.add_argument("runs", nargs="*", type=Path, help=newest)
+    figures.add_argument("--output", type=Path, default=results_dir() / "figures")
+    figures.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
+    figures.add_argument(
+        "--videos", type=Path, default=tasks_dir(), help="folder that holds the videos somewhere below"
+    )
+    figures.add_argument("--question", default="", metavar="TASK/NUMBER", help="of the film strip; none: chosen")
+    figures.add_argument("--rows", default="", metavar="ROW,ROW", help="of the film strip; none: chosen")
+    audit = reports.add_parser("audit", help="where the paper's tables contradict themselves")
+    audit.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
+    audit.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "paper_audit.md")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The one door to all tables: which kind a report is follows from its name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from sharpv.reports.figures.ablation import ablation_figure
+from sharpv.reports.figures.style import paper_style, save
+from sharpv.reports.table1 import write_table1
+from sharpv.reports.table2 import write_table2
+from sharpv.reports.table3 import write_table3
+from sharpv.reports.table4 import write_table4
+
+TITLES = {
+    "table3": "Table 3: training-free visual token pruning",
+    "fig5": "Figure 5: SharpV's M, w and K",
+}
+
+
+def write_report(
+    name: str, folders: list[Path], output: Path, paper: Path, columns: Mapping[str, str], title: str | None = None
+) -> pd.DataFrame:
+    """Write <name>.md, <name>.csv and <name>.tex into `output` and return the table.
+
+    The kind follows from the name: `table1`, `table2` and `table4` are the paper's; `fig5` is its ablation, a table
+    like Table 3 with fig5.svg and fig5.png beside it; every other name is a table like Table 3. folders: the runs.
+    paper: the folder of published tables. columns: the paper's columns of Table 3 -> benchmarks of the runs. title: of
+    a table like Table 3.
+    """
+    kind = Path(name).name
+    if kind == "table1":
+        return write_table1(folders, output, paper / "table1_methods.csv", name)
+    if kind == "table2":
+        return write_table2(folders, output, paper / "table2_models.csv", name)
+    if kind == "table4":
+        return write_table4(folders, output, paper / "table4.csv", columns, name)
+    heading = title or TITLES.get(kind, "Training-free visual token pruning")
+    table = write_table3(folders, output, paper / "table3.csv", columns, name, heading)
+    if kind == "fig5":
+        for model, lines in table.groupby("model", sort=False):
+            ending = (
+                "" if table["model"].nunique() == 1 else "_" + "".join(c if c.isalnum() else "_" for c in str(model))
+            )
+            with paper_style():
+                save(ablation_figure(lines.reset_index(drop=True)), output / f"{name}{ending}")
+    return table
