@@ -15,6 +15,6 @@ if __name__ == "profile":
     found.loader.exec_module(sys.modules["profile"])
 
 if __name__ == "__main__":
-    from sharpv.metrics.profiling_command import main
+    from sharpv.metrics.profiling.command import main
 
     sys.exit(main())

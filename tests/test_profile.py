@@ -5,13 +5,13 @@ import sys
 
 import pytest
 import torch
+from sharpv.metrics.profiling_models import build, shape_config
 
 from sharpv import paths
-from sharpv.metrics.profiling import Profiler
-from sharpv.metrics.profiling_command import main
-from sharpv.metrics.profiling_models import build, shape_config
-from sharpv.metrics.profiling_pruners import PRUNERS, pair_of
-from sharpv.metrics.profiling_report import COLUMNS, Compared, Results
+from sharpv.metrics.profiling.command import main
+from sharpv.metrics.profiling.measure import Profiler
+from sharpv.metrics.profiling.pruners import PRUNERS, pair_of
+from sharpv.metrics.profiling.results import COLUMNS, Compared, Results
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.cache import SPARE_ROWS, PrunableLayer
 
@@ -155,5 +155,5 @@ def test_the_scripts_name_does_not_hide_the_standard_librarys_profile():
 
 
 def test_profiling_needs_neither_lmms_eval_nor_hydra():
-    code = "import sys, sharpv.metrics.profiling_command; print({'lmms_eval', 'hydra', 'pandas'} & set(sys.modules))"
+    code = "import sys, sharpv.metrics.profiling.command; print({'lmms_eval', 'hydra', 'pandas'} & set(sys.modules))"
     assert run_python(code) == "set()\n"

@@ -1,12 +1,10 @@
-"""The result file of a profile: rows appended to a CSV, and the tables made of them."""
+"""The result file of a profile: rows appended to a CSV, read back and put beside dense."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-from sharpv.metrics.profiling_text import DEFINITIONS, FORCED
 
 SETTINGS = (
     "model weights layers tower_layers dtype attention device tokens repeats force_ratio force_memory hardware driver "
@@ -24,8 +22,6 @@ COLUMNS = [
     *"weights_bytes peak_vision_bytes peak_prune_bytes peak_prefill_bytes peak_decode_bytes".split(" "),
     *"kv_bytes kv_bytes_predicted".split(" "),
 ]
-MIB, TERA = 2**20, 1e12
-MIB, TERA = 2**20, 1e12
 
 
 class Results:
@@ -62,7 +58,7 @@ class Compared:
     """A measured row beside the dense row of its block; numbers in seconds, bytes and operations."""
 
     def __init__(self, row: dict[str, str], dense: dict[str, str]):
-        self.row, self.dense = row, dense
+        self.row, self.dense, self.name = row, dense, row["pruner"]
         self.speedup = self.dense_value("ttft_s") / self.value("ttft_s")
         self.decode_speedup = self.dense_value("tpot_s") / self.value("tpot_s")
         language = self.dense_value("prefill_s") + self.dense_value("first_token_s")
@@ -101,78 +97,3 @@ def compared(rows: list[dict[str, str]]) -> dict[int, list[Compared]]:
         dense = next(row for row in block if row["pruner"] == "dense")
         found[frames] = [Compared(row, dense) for row in block if row["status"] == "ok"]
     return found
-
-
-def render(rows: list[dict[str, str]]) -> str:
-    """All tables, as markdown."""
-    lines = [f"# Profile of {rows[0]['model']} on {rows[0]['hardware']}", "", DEFINITIONS]
-    for settings, group in sections(rows):
-        lines += _section(settings, group)
-    return "\n".join(lines)
-
-
-def _section(settings: dict[str, str], rows: list[dict[str, str]]) -> list[str]:
-    cut = "" if settings["layers"].split(" of ")[0] == settings["layers"].split(" of ")[1] else ", **depth truncated**"
-    lines = [
-        f"## {settings['attention']}, {settings['dtype']}, {settings['layers']} decoder layers{cut}",
-        "",
-        *(f"- {name}: {value}" for name, value in settings.items()),
-        *(f"- command: `{command}`" for command in dict.fromkeys(row["command"] for row in rows)),
-        "",
-    ]
-    if settings["force_ratio"] != "own":
-        ratio, memory = float(settings["force_ratio"]), float(settings["force_memory"])
-        lines += [FORCED.format(ratio=ratio, dropped=1 - memory)]
-    for frames, block in compared(rows).items():
-        dense = block[0].dense
-        lines += [f"### {frames} frames, {dense['visual_dense']} visual tokens", ""]
-        lines += [*_table(TIME, block), *_table(SIZE, block)]
-        refused = [row for row in rows if row["frames"] == str(frames) and row["status"] != "ok"]
-        lines += [f"- not measured: {row['pruner']}: {row['reason']}" for row in refused]
-        lines += [""] if refused else []
-    return lines
-
-
-def _spread(row: Compared, stage: str, scale: float, digits: int) -> str:
-    median, low, high = (row.value(f"{stage}_s{end}") * scale for end in ("", "_low", "_high"))
-    return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-Column = tuple[str, Callable[[Compared], str]]
-NAME: Column = ("pruner", lambda row: row.row["pruner"])
-TIME: list[Column] = [
-    NAME,
-    ("VR %", lambda row: f"{100 * row.value('vr'):.1f}"),
-    ("MR %", lambda row: f"{100 * row.value('mr'):.1f}"),
-    ("vision ms", lambda row: f"{1e3 * row.value('vision_s'):.1f}"),
-    ("prune ms", lambda row: f"{1e3 * row.value('prune_s'):.2f}"),
-    ("prefill ms", lambda row: f"{1e3 * row.value('prefill_s'):.1f}"),
-    ("first ms", lambda row: f"{1e3 * row.value('first_token_s'):.2f}"),
-    ("TTFT s", lambda row: _spread(row, "ttft", 1, 3)),
-    ("speed-up", lambda row: f"{row.speedup:.2f}"),
-    ("bound", lambda row: f"{row.bound_speedup:.2f}"),
-    ("over bound %", lambda row: f"{100 * row.over_bound:+.1f}"),
-    ("ceiling", lambda row: f"{row.ceiling:.2f}"),
-    ("overhead %", lambda row: f"{100 * row.overhead:.2f}"),
-    ("TPOT ms", lambda row: _spread(row, "tpot", 1e3, 2)),
-    ("decode speed-up", lambda row: f"{row.decode_speedup:.2f}"),
-]
-SIZE: list[Column] = [
-    NAME,
-    ("TFLOPs eq5", lambda row: f"{row.value('flops_prefill_eq5') / TERA:.4g}"),
-    ("exact prefill", lambda row: f"{row.value('flops_prefill') / TERA:.4g}"),
-    ("exact vision", lambda row: f"{row.value('flops_vision') / TERA:.4g}"),
-    ("GFLOPs a token", lambda row: f"{1e-9 * row.value('flops_decode_token'):.4g}"),
-    ("weights MiB", lambda row: f"{row.value('weights_bytes') / MIB:.0f}"),
-    *(
-        (f"peak {stage}", lambda row, stage=stage: f"{row.value(f'peak_{stage}_bytes') / MIB:.1f}")
-        for stage in ("vision", "prune", "prefill", "decode")
-    ),
-    ("KV", lambda row: f"{row.value('kv_bytes') / MIB:.2f}"),
-    ("predicted", lambda row: f"{row.value('kv_bytes_predicted') / MIB:.2f}"),
-]
-
-
-def _table(columns: list[Column], block: list[Compared]) -> list[str]:
-    head = ["| " + " | ".join(name for name, _ in columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    return [*head, *("| " + " | ".join(show(row) for _, show in columns) + " |" for row in block), ""]

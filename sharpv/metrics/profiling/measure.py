@@ -12,7 +12,7 @@ import torch
 
 from sharpv.metrics.flops import LanguageShape, eq5_prefill, stage_flops
 from sharpv.metrics.memory import PeakClock, weight_bytes
-from sharpv.metrics.profiling_pruners import Pair
+from sharpv.metrics.profiling.pruners import Pair
 from sharpv.metrics.timing import Spread, StageClock
 from sharpv.models import adapter_for
 from sharpv.models.pllava import Pllava

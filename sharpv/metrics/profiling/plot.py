@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from sharpv.metrics.profiling_report import Compared, compared, sections
+from sharpv.metrics.profiling.results import Compared, compared, sections
 
 BOLD = ("sharpv", "fewer_frames", "random")
 
@@ -34,7 +34,7 @@ def _figure(blocks: dict[int, list[Compared]], title: str):
     lines: dict[str, list[tuple[int, Compared]]] = {}
     for frames, block in blocks.items():
         for row in block:
-            lines.setdefault(row.row["pruner"], []).append((frames, row))
+            lines.setdefault(row.name, []).append((frames, row))
     lines.pop("dense")
     for index, (name, points) in enumerate(lines.items()):
         look = {

@@ -17,12 +17,13 @@ from tqdm import tqdm
 from transformers.utils import is_flash_attn_2_available
 
 from sharpv import paths
-from sharpv.metrics import machine
-from sharpv.metrics.profiling import Profiler
+from sharpv.metrics.profiling import machine
+from sharpv.metrics.profiling.measure import Profiler
+from sharpv.metrics.profiling.plot import draw
+from sharpv.metrics.profiling.pruners import PRUNERS, pair_of
+from sharpv.metrics.profiling.report import render
+from sharpv.metrics.profiling.results import Results
 from sharpv.metrics.profiling_models import SHAPES, build, load, shape_config
-from sharpv.metrics.profiling_plot import draw
-from sharpv.metrics.profiling_pruners import PRUNERS, pair_of
-from sharpv.metrics.profiling_report import Results, render
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -1,0 +1,1 @@
+"""Profiling of pruners: what scripts/profile.py runs."""
