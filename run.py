@@ -13,6 +13,8 @@ from sharpv.evaluation.configure import register_resolvers
 COMMANDS = {
     "run": "sharpv.evaluation.experiment:run",
     "calibrate": "sharpv.evaluation.calibrate:calibrate",
+    "check": "sharpv.evaluation.check:check",
+    "unpack": "sharpv.evaluation.unpack:unpack",
     "status": "sharpv.evaluation.status:status",
     "plan": "sharpv.evaluation.plan:plan",
 }
@@ -23,13 +25,15 @@ INTERRUPTED = 130
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
 def main(config: DictConfig) -> None:
+    register_resolvers()
+    job = HydraConfig.get()
     module, function = COMMANDS[config.command].split(":")
     try:
-        code = getattr(import_module(module), function)(config, "python run.py " + " ".join(sys.argv[1:]))
+        code = getattr(import_module(module), function)(config, "python run.py " + " ".join(job.overrides.task))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    if HydraConfig.get().mode == RunMode.MULTIRUN and code != INTERRUPTED:
+    if job.mode == RunMode.MULTIRUN and code != INTERRUPTED:
         # Hydra goes on with the other jobs and fails at the end; sys.exit would end the sweep here.
         if code:
             raise RuntimeError(f"this job of the sweep ended with exit code {code}")
@@ -38,7 +42,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_resolvers()
     if len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
         if sys.argv[1] not in COMMANDS:
             sys.exit(f"error: unknown command {sys.argv[1]!r}; there are: {', '.join(COMMANDS)}")

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from sharpv import paths
-from sharpv.evaluation import configure, environment, keys, work
+from sharpv.evaluation import configure, environment, keys, upstream, work
+from sharpv.evaluation.judge import apply, judge_of
 from sharpv.evaluation.rows import Row
 from sharpv.evaluation.samples import load_samples
 from sharpv.evaluation.store import SCHEMA, RowStore
@@ -33,6 +34,8 @@ class Cell:
         self.folder = paths.results_dir() / "runs" / run_key[:16]
         self.asked = work.questions(self.samples, rows, run_key, config.memory_every)
         self.store = RowStore(self.folder)
+        self.judge = judge_of(config.judge) if benchmark.get("judged") else None
+        self.scoring = keys.digest([scoring_hash(), config.scoring, self.judge.name if self.judge else None])
 
     @property
     def videos(self) -> list[Path]:
@@ -50,7 +53,7 @@ class Cell:
 
     def finished(self) -> bool:
         """Whether every answer is there and scored, by the tasks as they are, for exactly these rows and questions."""
-        if self.left() or self.info.get("status") != "complete" or self.info.get("scoring") != scoring_hash():
+        if self.left() or self.info.get("status") != "complete" or self.info.get("scoring") != self.scoring:
             return False
         scored = {(line["key"], line["row"], line["seed"]) for line in read_jsonl(self.folder / "scores.jsonl")}
         asked = {(task.key, task.row.name, task.row.seed) for question in self.asked for task in question.tasks}
@@ -72,7 +75,8 @@ class Cell:
             "command": command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "requested": {"questions": len(self.samples), "rows": [[row.name, row.seed] for row in self.rows]},
-            "scoring": scoring_hash(),
+            "scoring": self.scoring,
+            "judge": self.judge.name if self.judge else None,
             "status": "incomplete",
         }
         _write(self.folder / "run.json", json.dumps({"hardware": {}} | self.info | record, indent=1))
@@ -100,16 +104,23 @@ class Cell:
         from sharpv.evaluation.replay import score
 
         stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
-        scores, errors = [], 0
+        scores, errors, beside = [], 0, []
         for number, row in enumerate(tqdm(self.rows, "score", unit="row")):
             answers = {
                 (question.sample.task, question.sample.doc_id): self.store.rows[question.tasks[number].key]
                 for question in self.asked
             }
             errors += sum(answer["status"] == "error" for answer in answers.values())
-            scores += [
-                line | {"row": row.name, "seed": row.seed} for line in score(answers, self.samples, self.manager, stamp)
-            ]
+            lines = score(answers, self.samples, self.manager, stamp)
+            scores += [line | {"row": row.name, "seed": row.seed} for line in lines]
+            texts = [answers[sample.task, sample.doc_id].get("raw", "") for sample in self.samples]
+            if self.judge is not None:
+                apply(self.judge, scores[-len(lines) :], texts, self.samples, self.folder / "judge.jsonl")
+            if self.config.scoring == "upstream":
+                found = upstream.compare(self.benchmark.name, self.samples, texts, lines)
+                beside.append({"row": row.name, "seed": row.seed, "benchmark": self.benchmark.name} | found)
+        if beside:
+            _write(self.folder / "upstream.json", json.dumps(beside, indent=1))
         _write(self.folder / "scores.jsonl", "".join(json.dumps(line) + "\n" for line in scores))
         return errors
 
@@ -123,8 +134,8 @@ class Cell:
                 )
 
 
-def scoring_hash() -> str:
-    """Of what makes a score of an answer: the task files and lmms-eval; the package's own part is in the run key."""
+def _tasks_hash() -> str:
+    """Of the task files and lmms-eval's version; the package's own part in a score is in the run key."""
     digest = hashlib.sha256(version("lmms-eval").encode())
     folder = paths.tasks_dir()
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in ("", ".py", ".yaml")]
