@@ -35,6 +35,11 @@ def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Pat
     return Path(found)
 
 
+def judge_key() -> str:
+    """Key for the judge's endpoint: $OPENAI_API_KEY; local servers take any."""
+    return os.environ.get("OPENAI_API_KEY", "none")
+
+
 def go_offline() -> None:
     """Keep Hugging Face libraries off the network; call before they are imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,45 +1,79 @@
-"""Whether weights and data are on this machine, told in seconds and before anything is written."""
+"""Whether weights, annotations, videos, judge and disk space are there, told in seconds and before weights load."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from sharpv.paths import hub_dir, tasks_dir
+from sharpv import paths
+
+NAMED = 3
+"""How many missing videos a line names."""
 
 
 class NotAvailableError(ValueError):
     """Something that the run needs is not on this machine; the message says what and how to get it."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a run needs: `problem` None where it is there; `fatal` where nothing can run without it."""
+
+    name: str
+    detail: str
+    problem: str | None = None
+    fatal: bool = True
+
+    def line(self) -> str:
+        state = "ok" if self.problem is None else "MISSING" if self.fatal else "partly"
+        return f"{state:8s} {self.name}: {self.problem or self.detail}"
+
+
 def missing_weights(model: Any) -> str | None:
     """What of a model is missing, with the command that gets it; None where all is there."""
     if Path(model.path).is_dir():
-        found = list(Path(model.path).glob("*.safetensors"))
-        return (
-            None
-            if found
-            else f"weights: {model.path} holds no safetensors file; for the tiny model: python scripts/train_tiny.py"
-        )
-    snapshots = hub_dir() / "hub" / f"models--{model.path.replace('/', '--')}" / "snapshots"
-    if any(snapshots.glob("*/*.safetensors")):
+        if list(Path(model.path).glob("*.safetensors")):
+            return None
+        return f"weights: {model.path} holds no safetensors file; for the tiny model: python scripts/train_tiny.py"
+    snapshot = paths.hub_snapshot(
+        model.path, "model", model.get("revision", None) if isinstance(model, DictConfig) else model.revision
+    )
+    if snapshot is not None and list(snapshot.glob("*.safetensors")):
         return None
     size = f" (about {model.size_gb} GB)" if model.size_gb else ""
     return f"weights of {model.display}{size}: hf download {model.path}"
 
 
 def missing_data(benchmark: DictConfig) -> str | None:
-    """What of a benchmark is missing, with the command that gets it; None where all is there or is made on the spot."""
+    """What of a benchmark's annotations is missing, with the command that gets them; None where they are there."""
     if benchmark.data == "tiny":
         return None
-    snapshots = hub_dir() / "hub" / f"datasets--{benchmark.data.replace('/', '--')}" / "snapshots"
-    if not any(snapshots.glob("*")):
-        page = f"size on its page, hf.co/datasets/{benchmark.data}"
-        return f"data of {benchmark.name} ({page}): hf download --repo-type dataset {benchmark.data}"
-    if not any(tasks_dir().rglob(f"{benchmark.task}.yaml")):
-        return f"a task for {benchmark.name}: this version ships the tiny benchmarks only (tasks/)"
-    return None
+    revision = benchmark.get("revision")
+    if paths.hub_snapshot(benchmark.data, "dataset", revision) is not None:
+        return None
+    at = f" --revision {revision}" if revision else ""
+    size = f" (about {benchmark.size_gb} GB with its videos)" if benchmark.get("size_gb") else ""
+    return f"data of {benchmark.name}{size}: hf download --repo-type dataset {benchmark.data}{at}"
+
+
+def missing_videos(samples: list[Any]) -> list[Path]:
+    """Videos that questions ask about and that are not there, each once, in order."""
+    return [video for video in dict.fromkeys(sample.video for sample in samples) if not video.exists()]
+
+
+def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
+    """How many of a benchmark's videos are there, which are not, and the command that unpacks them."""
+    asked = len({sample.video for sample in samples})
+    name, missing = f"videos of {benchmark.name}", missing_videos(samples)
+    if not missing:
+        return Finding(name, f"all {asked}, {len(samples)} questions")
+    questions = sum(sample.video in set(missing) for sample in samples)
+    named = ", ".join(map(str, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
+    get = f"python run.py unpack benchmark={benchmark.name}"
+    problem = f"{len(missing)} of {asked} missing ({questions} questions become errors): {named}; unpack them: {get}"
+    return Finding(name, "", problem, fatal=len(missing) == asked)
 
 
 def require_available(models: list[Any], benchmarks: list[DictConfig]) -> None:
@@ -47,8 +81,15 @@ def require_available(models: list[Any], benchmarks: list[DictConfig]) -> None:
     lines = [*map(missing_weights, models), *(missing_data(benchmark) for benchmark in benchmarks)]
     missing = [line for line in lines if line]
     if missing:
-        free = shutil.disk_usage(Path.home()).free / 1e9
         listed = "\n  ".join(missing)
         raise NotAvailableError(
-            f"this machine lacks:\n  {listed}\n(free disk: {free:.0f} GB; a run itself never downloads)"
+            f"this machine lacks:\n  {listed}\n(free disk: {free_gb():.0f} GB; a run itself never downloads)"
         )
+
+
+def free_gb() -> float:
+    """Free space where the hub's downloads lie, in GB of 1e9 bytes."""
+    folder = paths.hub_dir()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 1e9

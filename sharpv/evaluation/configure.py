@@ -4,36 +4,39 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from sharpv.evaluation import outside
 from sharpv.evaluation.rows import Row, repetitions
-from sharpv.paths import REPOSITORY
 
-CONFIGS = REPOSITORY / "configs"
+CONFIGS = outside.CONFIGS
 
 
 def register_resolvers() -> None:
-    """Make `${tiny_checkpoint:}` known to OmegaConf: the folder of the bundled model."""
+    """Tell OmegaConf the bundled model's folder, `${tiny_checkpoint:}`, and Hydra the methods of other packages."""
+    Plugins.instance().register(outside.OutsideConfigs)
     from sharpv.tiny.build import CHECKPOINT
 
     OmegaConf.register_new_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
 
 
 def build(config: Any) -> Any:
-    """The object that a configuration's `_target_` names; only this package's classes are ever called."""
-    return instantiate(config, _execution_whitelist_=["sharpv.*"])
+    """The object that a configuration's `_target_` names, of this package or of one that declares methods for it."""
+    return instantiate(config, _execution_whitelist_=outside.targets())
 
 
 def names(group: str) -> list[str]:
     """The configurations that a group holds."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    return sorted(path.stem for folder in outside.config_folders() for path in (folder / group).glob("*.yaml"))
 
 
 def load(group: str, name: str) -> DictConfig:
     """One configuration file. ValueError naming the valid names, the nearest first."""
-    path = CONFIGS / group / f"{name}.yaml"
-    if not path.exists():
+    paths = [folder / group / f"{name}.yaml" for folder in outside.config_folders()]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         near = difflib.get_close_matches(name, names(group), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown {group} {name!r}.{hint} There are: {', '.join(names(group))}")
@@ -62,7 +65,8 @@ def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
         "memory": stage("memory", pruner.memory, pruner.get("memory_options"), model),
     }
     built = {name: build(config) if config else None for name, config in settings.items()}
-    row = Row(pruner.name, pruner.method, pruner.kind, 0, built["visual"], built["memory"], settings)
+    recorded = {name: outside.with_code(config) for name, config in settings.items()}
+    row = Row(pruner.name, pruner.method, pruner.kind, 0, built["visual"], built["memory"], recorded)
     return repetitions(row, list(pruner.seeds))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class Sample:
     gold: str
     max_new_tokens: int
     doc_hash: str
+    doc: dict[str, Any] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
     @cached_property
     def seed(self) -> int:
@@ -114,4 +115,5 @@ def _sample(benchmark: str, name: str, task: Any, doc_id: int, doc: dict[str, An
         gold=str(task.doc_to_target(doc)),
         max_new_tokens=int(settings["max_new_tokens"]),
         doc_hash=hashlib.sha256(content.encode()).hexdigest(),
+        doc=doc,
     )

@@ -5,16 +5,22 @@ Its quirks: MVBench leaves empty answers out of the denominator; NExT-QA guesses
 """
 
 import io
+import json
 import random
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import pandas as pd
 from loguru import logger
 
 from sharpv import paths
+from sharpv.evaluation.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,39 @@ BENCHMARKS = {
     "nextqa": Upstream("lmms_eval.tasks.nextqa.utils", "nextqa_mc_process_results", "exact_match", None, 100.0),
 }
 """ActivityNet-QA is missing on purpose: upstream's score is its paid judge's, see `sharpv.evaluation.judge`."""
+
+
+def compare(
+    benchmark: str, samples: list[Sample], texts: list[str], scores: list[dict[str, Any]]
+) -> dict[str, float | None]:
+    """Upstream's number and ours for one row's answers, in percent; MVBench as the mean over its sub-tasks.
+
+    None for upstream's where it has no offline scoring. texts: raw answers, empty for those that failed.
+    """
+    name = benchmark.removeprefix("tiny_")
+    split = name == "mvbench"
+    groups: dict[str, list[int]] = {}
+    for at, sample in enumerate(samples):
+        groups.setdefault(sample.task if split else name, []).append(at)
+    ours = [fmean(scores[at]["score"] for at in group) for group in groups.values()]
+    theirs = None
+    if name in BENCHMARKS:
+        theirs = fmean(
+            score(name, [samples[at].doc for at in group], [texts[at] for at in group])[1] for group in groups.values()
+        )
+    return {"ours": 100 * fmean(ours), "upstream": theirs}
+
+
+def write_beside(folders: list[Path], output: Path, name: str) -> Path:
+    """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged."""
+    lines = [line for folder in folders for line in json.loads((folder / "upstream.json").read_text())]
+    table = pd.DataFrame(lines).groupby(["row", "benchmark"], sort=False)[["ours", "upstream"]].mean().reset_index()
+    table["upstream - ours"] = table["upstream"] - table["ours"]
+    table.to_csv(output / f"{name}_upstream.csv", index=False)
+    found = f"lmms-eval {version('lmms-eval')}'s own scoring beside ours, in percent; empty: it has none offline."
+    path = output / f"{name}_upstream.md"
+    path.write_text(f"{found}\n\n{table.to_markdown(index=False, floatfmt='.2f')}\n")
+    return path
 
 
 def score(benchmark: str, docs: list[dict[str, Any]], texts: list[str]) -> tuple[list[Any], float]:

@@ -1,0 +1,68 @@
+"""`python run.py check model=... benchmark=...`: everything that a run needs and whether it is there."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from sharpv import paths
+from sharpv.evaluation import configure
+from sharpv.evaluation.availability import Finding, free_gb, missing_data, missing_weights, videos
+from sharpv.evaluation.experiment import grid
+from sharpv.evaluation.judge import judge_of
+
+
+def check(config: DictConfig, command: str) -> int:
+    """Print a line for each thing; 0 where a run could start, 1 where something that it needs is missing."""
+    paths.go_offline()
+    models, benchmarks = grid(config)
+    findings = [finding for model in models for finding in _weights(model)]
+    findings += [finding for benchmark in benchmarks for finding in _data(benchmark, models)]
+    findings += _judge(config, benchmarks)
+    findings.append(_disk(models, benchmarks, findings))
+    for finding in findings:
+        print(finding.line())
+    fatal = [finding for finding in findings if finding.problem and finding.fatal]
+    print("cannot run: get what is MISSING first" if fatal else "a run can start")
+    return int(bool(fatal))
+
+
+def _weights(settings: DictConfig) -> list[Finding]:
+    model = configure.build(settings)
+    name, problem = f"weights of {model.display}", missing_weights(model)
+    return [Finding(name, str(model.folder()) if problem is None else "", problem)]
+
+
+def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
+    name, problem = f"annotations of {benchmark.name}", missing_data(benchmark)
+    if problem:
+        return [Finding(name, "", problem)]
+    if benchmark.data == "tiny":
+        return [Finding(name, "made on the spot by the run")]
+    from sharpv.evaluation.samples import load_samples, task_manager
+
+    profile = configure.build(models[0]).profile
+    samples = load_samples(benchmark.task, task_manager(profile), None)
+    return [Finding(name, f"{len(samples)} questions of {benchmark.data}"), videos(benchmark, samples)]
+
+
+def _judge(config: DictConfig, benchmarks: list[DictConfig]) -> list[Finding]:
+    if not any(benchmark.get("judged") for benchmark in benchmarks):
+        return []
+    judge = judge_of(config.judge)
+    if judge is None:
+        return [Finding("judge", "none (judge.base_url=...): ActivityNet-QA is scored by containment and token F1")]
+    try:
+        judge.require()
+    except ValueError as error:
+        return [Finding("judge", "", str(error))]
+    return [Finding("judge", f"{judge.model} at {judge.base_url} answers")]
+
+
+def _disk(models: list[DictConfig], benchmarks: list[DictConfig], findings: list[Finding]) -> Finding:
+    """Whether what is missing, so far as its size is known, would fit where the hub's downloads go."""
+    needs: list[Any] = [model for model in models if missing_weights(configure.build(model))]
+    needs += [benchmark for benchmark in benchmarks if missing_data(benchmark)]
+    wanted = sum(item.get("size_gb") or 0 for item in needs)
+    free = free_gb()
+    detail = f"{free:.0f} GB free in {paths.hub_dir()}, about {wanted:.0f} GB still to get"
+    return Finding("disk", detail, f"{detail}: too little" if wanted > free else None, fatal=wanted > free)

@@ -1,0 +1,153 @@
+"""A judge of open answers behind any OpenAI-compatible endpoint: yes or no, and a score from 0 to 5.
+
+Verdicts are cached on disk, one line at once, so that a run that was cut off asks only for what is left.
+"""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tqdm import tqdm
+
+from sharpv import paths
+from sharpv.evaluation.samples import Sample
+
+PROMPT_VERSION = "sharpv-1"
+PROMPT = """Compare a predicted answer to a question about a video with the correct answer. Synonyms and paraphrases count as
+correct. Reply with one JSON object and nothing else: {{"pred": "yes" or "no", "score": whole number from 0 to 5}}, where
+"yes" means that the prediction is correct and 5 is the best match.
+
+Question: {question}
+Correct answer: {answer}
+Predicted answer: {prediction}"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is judged: question, gold answer, prediction."""
+
+    question: str
+    answer: str
+    prediction: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`correct` and a score from 0 to 5."""
+
+    correct: bool
+    score: int
+
+
+@dataclass
+class Judge:
+    """Fields of `judge` in configs/config.yaml. prompt: a template with {question}, {answer} and {prediction}."""
+
+    base_url: str
+    model: str
+    prompt: str = PROMPT
+    prompt_version: str = PROMPT_VERSION
+    workers: int = 8
+    attempts: int = 5
+    client: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        from openai import OpenAI
+
+        self.client = OpenAI(base_url=self.base_url, api_key=paths.judge_key(), max_retries=0, timeout=60)
+
+    @property
+    def name(self) -> str:
+        """What is written beside every number that it made."""
+        return f"{self.model} at {self.base_url}, prompt {self.prompt_version}"
+
+    def require(self) -> None:
+        """ValueError unless the endpoint answers a trial question with a verdict; called before generation."""
+        try:
+            self._ask(Question("what colour is the sky", "blue", "blue"), attempts=1)
+        except Exception as error:
+            raise ValueError(
+                f"the judge {self.name} does not answer ({type(error).__name__}: {error}); start it, correct "
+                "judge.base_url and judge.model, or leave judge.base_url out for the offline metric"
+            ) from error
+
+    def verdicts(self, questions: list[Question], cache: Path) -> list[Verdict]:
+        """A verdict a question, in order; those in the cache are not asked again. Raises what the endpoint raised last."""
+        known = self._read(cache)
+        todo = [one for one in dict.fromkeys(questions) if self._key(one) not in known]
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with cache.open("a") as lines, ThreadPoolExecutor(self.workers) as pool:
+            for one, verdict in zip(todo, tqdm(pool.map(self._ask, todo), "judge", len(todo)), strict=True):
+                known[self._key(one)] = verdict
+                lines.write(json.dumps({"key": self._key(one), **vars(verdict)}) + "\n")
+                lines.flush()
+        return [known[self._key(one)] for one in questions]
+
+    def _key(self, one: Question) -> str:
+        content = json.dumps([self.model, self.base_url, self.prompt, *vars(one).values()])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _read(self, cache: Path) -> dict[str, Verdict]:
+        if not cache.exists():
+            return {}
+        complete = [line for line in cache.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        cache.write_text("".join(complete))
+        found = [json.loads(line) for line in complete]
+        return {line["key"]: Verdict(line["correct"], line["score"]) for line in found}
+
+    def _ask(self, one: Question, attempts: int | None = None) -> Verdict:
+        from openai import OpenAIError
+
+        content = self.prompt.format(**vars(one))
+        for attempt in Retrying(
+            stop=stop_after_attempt(attempts or self.attempts),
+            wait=wait_exponential(0.5, max=20),
+            retry=retry_if_exception_type((OpenAIError, ValueError)),
+            reraise=True,
+        ):
+            with attempt:
+                reply = self.client.chat.completions.create(
+                    model=self.model, temperature=0, max_tokens=64, messages=[{"role": "user", "content": content}]
+                )
+                return parse_verdict(reply.choices[0].message.content or "")
+        raise AssertionError("retrying ended without an outcome")
+
+
+def parse_verdict(text: str) -> Verdict:
+    """The verdict of a reply; ValueError for one without a yes or no and a score from 0 to 5: never counted as wrong."""
+    try:
+        found = json.loads(text[text.index("{") : text.rindex("}") + 1].replace("'", '"'))
+        said, score = str(found["pred"]).strip().lower(), int(found["score"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the judge's reply is no verdict: {text!r}") from error
+    if said not in ("yes", "no") or not 0 <= score <= 5:
+        raise ValueError(f"the judge's reply is no verdict: {text!r}")
+    return Verdict(said == "yes", score)
+
+
+def judge_of(config: DictConfig) -> Judge | None:
+    """The configured judge, or None where no endpoint is named."""
+    if config.base_url is None:
+        return None
+    prompt = {}
+    if config.prompt_file is not None:
+        text = Path(config.prompt_file).read_text()
+        prompt = {"prompt": text, "prompt_version": hashlib.sha256(text.encode()).hexdigest()[:12]}
+    return Judge(config.base_url, config.model, workers=config.workers, **prompt)
+
+
+def apply(judge: Judge, scores: list[dict[str, Any]], texts: list[str], samples: list[Sample], cache: Path) -> None:
+    """Replace the offline scores of open answers by the judge's, in place; the offline one stays as `offline_score`.
+
+    Answers that failed or are empty keep their 0 and are not sent.
+    """
+    given = [(line, sample, text) for line, sample, text in zip(scores, samples, texts, strict=True) if text.strip()]
+    asked = [Question(str(sample.doc["question"]), sample.gold, text) for _, sample, text in given]
+    for (line, _, _), verdict in zip(given, judge.verdicts(asked, cache), strict=True):
+        line["offline_score"] = line["score"]
+        line["score"], line["judge_score"] = float(verdict.correct), float(verdict.score)
