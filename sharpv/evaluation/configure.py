@@ -19,7 +19,7 @@ def register_resolvers() -> None:
     Plugins.instance().register(outside.OutsideConfigs)
     from sharpv.tiny.build import CHECKPOINT
 
-    OmegaConf.register_new_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
+    OmegaConf.register_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
 
 
 def build(config: Any) -> Any:

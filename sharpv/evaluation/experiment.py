@@ -12,8 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sharpv import paths
-from sharpv.evaluation import configure, environment
-from sharpv.evaluation.availability import require_available
+from sharpv.evaluation import availability, configure, environment, upstream
 from sharpv.evaluation.cell import Cell
 from sharpv.evaluation.loaded import Loaded
 from sharpv.evaluation.processes import Processes
@@ -30,6 +29,8 @@ def run(config: DictConfig, command: str) -> int:
     """
     if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
         raise ValueError(f"limit={config.limit} must be a whole number of questions a task, at least 1")
+    if config.scoring not in ("ours", "upstream"):
+        raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
     paths.go_offline()
     models, benchmarks = grid(config)
     built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
@@ -37,7 +38,7 @@ def run(config: DictConfig, command: str) -> int:
         for model, rows in built:
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
         return 0
-    require_available([model for model, _ in built], benchmarks)
+    availability.require_available([model for model, _ in built], benchmarks)
     processes = Processes()
     if processes.first:
         _prepare(benchmarks)
@@ -77,6 +78,7 @@ def _run_model(
     manager, load, ran = task_manager(model.profile), cache(model.load), []
     for benchmark in benchmarks:
         cell = Cell(config, model, rows, benchmark, manager)
+        _announce(cell, processes)
         if processes.from_first(cell.finished()):
             if processes.first:
                 answers = len(cell.samples) * len(rows)
@@ -86,6 +88,17 @@ def _run_model(
             ran.append((cell.folder, _run_cell(config, cell, load, command, processes)))
         cell.store.close()
     return ran
+
+
+def _announce(cell: Cell, processes: Processes) -> None:
+    """Say which videos are missing, and stop before any generation where the judge is dead or nothing is there."""
+    found = availability.videos(cell.benchmark, cell.samples)
+    if found.problem and processes.first:
+        print(found.line(), flush=True)
+    if found.problem and found.fatal:
+        raise availability.NotAvailableError(found.problem)
+    if cell.judge is not None and processes.first:
+        cell.judge.require()
 
 
 def _run_cell(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> int:
@@ -159,6 +172,8 @@ def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig
     output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper" / "table3.csv"
     write_table3(folders, output, paper, columns, name=config.table, title=config.title)
     print((output / f"{config.table}.md").read_text())
+    if config.scoring == "upstream":
+        print(upstream.write_beside(folders, output, config.table).read_text())
     if config.wandb.mode != "disabled":
         from sharpv.evaluation.tracking import log_table
 
