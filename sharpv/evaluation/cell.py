@@ -35,7 +35,7 @@ class Cell:
         self.asked = work.questions(self.samples, rows, run_key, config.memory_every)
         self.store = RowStore(self.folder)
         self.judge = judge_of(config.judge) if benchmark.get("judged") else None
-        self.scoring = keys.digest([scoring_hash(), config.scoring, self.judge.name if self.judge else None])
+        self.scoring = keys.digest([_tasks_hash(), config.scoring, self.judge.name if self.judge else None])
 
     @property
     def videos(self) -> list[Path]:
@@ -134,7 +134,7 @@ class Cell:
                 )
 
 
-def _tasks_hash() -> str:
+def scoring_hash() -> str:
     """Of the task files and lmms-eval's version; the package's own part in a score is in the run key."""
     digest = hashlib.sha256(version("lmms-eval").encode())
     folder = paths.tasks_dir()
