@@ -134,7 +134,7 @@ class Cell:
                 )
 
 
-def scoring_hash() -> str:
+def _tasks_hash() -> str:
     """Of the task files and lmms-eval's version; the package's own part in a score is in the run key."""
     digest = hashlib.sha256(version("lmms-eval").encode())
     folder = paths.tasks_dir()
