@@ -37,9 +37,7 @@ def missing_weights(model: Any) -> str | None:
         if list(Path(model.path).glob("*.safetensors")):
             return None
         return f"weights: {model.path} holds no safetensors file; for the tiny model: python scripts/train_tiny.py"
-    snapshot = paths.hub_snapshot(
-        model.path, "model", model.get("revision", None) if isinstance(model, DictConfig) else model.revision
-    )
+    snapshot = paths.hub_snapshot(model.path, "model", getattr(model, "revision", None))
     if snapshot is not None and list(snapshot.glob("*.safetensors")):
         return None
     size = f" (about {model.size_gb} GB)" if model.size_gb else ""
@@ -54,8 +52,8 @@ def missing_data(benchmark: DictConfig) -> str | None:
     if paths.hub_snapshot(benchmark.data, "dataset", revision) is not None:
         return None
     at = f" --revision {revision}" if revision else ""
-    size = f" (about {benchmark.size_gb} GB with its videos)" if benchmark.get("size_gb") else ""
-    return f"data of {benchmark.name}{size}: hf download --repo-type dataset {benchmark.data}{at}"
+    page = f"size on its page, hf.co/datasets/{benchmark.data}"
+    return f"data of {benchmark.name} ({page}): hf download --repo-type dataset {benchmark.data}{at}"
 
 
 def missing_videos(samples: list[Any]) -> list[Path]:

@@ -18,9 +18,9 @@ from sharpv import paths
 from sharpv.evaluation.samples import Sample
 
 PROMPT_VERSION = "sharpv-1"
-PROMPT = """Compare a predicted answer to a question about a video with the correct answer. Synonyms and paraphrases count as
-correct. Reply with one JSON object and nothing else: {{"pred": "yes" or "no", "score": whole number from 0 to 5}}, where
-"yes" means that the prediction is correct and 5 is the best match.
+PROMPT = """Compare a predicted answer to a question about a video with the correct answer. Synonyms and paraphrases
+count as correct. Reply with one JSON object and nothing else: {{"pred": "yes" or "no", "score": whole number from 0 to
+5}}, where "yes" means that the prediction is correct and 5 is the best match.
 
 Question: {question}
 Correct answer: {answer}
@@ -77,7 +77,7 @@ class Judge:
             ) from error
 
     def verdicts(self, questions: list[Question], cache: Path) -> list[Verdict]:
-        """A verdict a question, in order; those in the cache are not asked again. Raises what the endpoint raised last."""
+        """A verdict a question, in order; those in the cache are not asked again; raises the last error."""
         known = self._read(cache)
         todo = [one for one in dict.fromkeys(questions) if self._key(one) not in known]
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class Judge:
 
 
 def parse_verdict(text: str) -> Verdict:
-    """The verdict of a reply; ValueError for one without a yes or no and a score from 0 to 5: never counted as wrong."""
+    """The verdict of a reply; ValueError where it has no yes or no or no score, which never counts as wrong."""
     try:
         found = json.loads(text[text.index("{") : text.rindex("}") + 1].replace("'", '"'))
         said, score = str(found["pred"]).strip().lower(), int(found["score"])

@@ -88,8 +88,8 @@ class ModelConfig:
 
     path: a folder or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
     attn_implementation: `auto` = flash_attention_2 where installed on CUDA, else sdpa. device: `auto` = CUDA where
-    there is one. decoder: of video files, pyav | decord | torchcodec. calibration: per-model thresholds that pruner configs
-    refer to, from documented calibrations.
+    there is one. decoder: of video files, pyav | decord | torchcodec. calibration: per-model thresholds that pruner
+    configs refer to, from documented calibrations.
     """
 
     name: str
