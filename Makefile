@@ -3,9 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
+BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 32 --repeats 3
+OLDEST := .venv-oldest
+CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
+	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 figures audit readings test lint format footage bench-pruners train-tiny lock clean
+.PHONY: help setup table1 table2 table3 table4 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -45,12 +49,25 @@ readings: setup ## SharpV's alternative readings of the paper side by side, on t
 footage: setup ## dense and SharpV on three real clips; writes results/footage/
 	@$(RUN) scripts/footage.py
 
+bench: setup ## TTFT, TPOT, memory, FLOPs of every pruner, tiny and 0.5B shape (BENCH=... for another); writes results/bench/
+	@$(RUN) scripts/profile.py --model tiny --frames 8 16 32 64
+	@$(RUN) scripts/profile.py $(BENCH)
+
 bench-pruners: setup ## time of each stage against one LLM layer's prefill (SMALL=--small on a CPU); writes results/bench/
 	@$(RUN) scripts/bench_pruners.py $(SMALL)
 
 test: setup ## style, types and all tests
 	$(MAKE) --no-print-directory lint
 	$(RUN) -m pytest
+
+$(OLDEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	echo '*' > $(OLDEST)/.gitignore
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.11.*" "transformers==5.17.*" --editable . pytest pytest-xdist hypothesis matplotlib "setuptools>=77"
+	touch $@
+
+test-oldest: $(OLDEST)/installed ## tests of the core on torch 2.11 with transformers 5.17, in an environment of their own
+	$(OLDEST)/bin/python -m pytest $(CORE_TESTS)
 
 lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from sharpv.metrics.profiling_models import build, shape_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.cache_utils import DynamicCache
 
 from sharpv.metrics.flops import LanguageShape, eq5_prefill, exact_decode, exact_prefill, exact_vision, stage_flops
 from sharpv.metrics.memory import PeakClock, peak_memory, weight_bytes
+from sharpv.metrics.profiling_models import build, shape_config
 from sharpv.metrics.timing import Spread, StageClock
 from sharpv.models import adapter_for
 

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 import torch
-from sharpv.metrics.profiling_models import build, shape_config
 
 from sharpv import paths
 from sharpv.metrics.profiling.command import main
 from sharpv.metrics.profiling.measure import Profiler
 from sharpv.metrics.profiling.pruners import PRUNERS, pair_of
 from sharpv.metrics.profiling.results import COLUMNS, Compared, Results
+from sharpv.metrics.profiling_models import build, shape_config
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.cache import SPARE_ROWS, PrunableLayer
 
@@ -62,7 +62,12 @@ def test_a_pruner_that_refuses_the_model_gives_its_reason(block):
 
 
 def test_the_model_is_as_before(tiny, block):
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in tiny.modules())
+    def hooks():
+        return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in tiny.modules())
+
+    before = hooks()
+    Profiler(tiny, tokens=2, repeats=2).block(2, {"visionzip": pair_of("visionzip", 0.32, 0.39)})
+    assert hooks() == before
 
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if name != "dense"])
