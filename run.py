@@ -42,6 +42,8 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    # Here for Hydra, which looks for configurations; in `main` again for processes that a launcher starts.
+    register_resolvers()
     if len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
         if sys.argv[1] not in COMMANDS:
             sys.exit(f"error: unknown command {sys.argv[1]!r}; there are: {', '.join(COMMANDS)}")

@@ -33,9 +33,12 @@ class Elements(HTMLParser):
         self.tags.append((tag, dict(attributes)))
         self._id = dict(attributes).get("id") if tag == "script" else None
 
+    def handle_endtag(self, tag):
+        self._id = None
+
     def handle_data(self, content):
         if self._id:
-            self.data[self._id] = content
+            self.data[self._id] = self.data.get(self._id, "") + content
 
 
 def unpacked(content):

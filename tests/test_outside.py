@@ -1,0 +1,128 @@
+"""A method of another package works through its entry point: its YAML is found, its class is built, nothing else is."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+
+from sharpv.evaluation import configure, outside
+
+METHOD = '''
+from dataclasses import dataclass
+
+import torch
+
+from sharpv.pruners.base import VisualPruner
+from sharpv.tokens import Selection
+
+
+@dataclass
+class Loudest(VisualPruner):
+    """Keeps the tokens of the largest norm."""
+
+    keep_ratio: float = 0.5
+
+    def select(self, video):
+        count = round(video.total * self.keep_ratio)
+        return Selection(video.features_ND.norm(dim=-1).topk(count).indices.sort().values)
+'''
+PRUNER = "name: loudest\nmethod: Loudest\nkind: method\nvisual: loudest\nmemory: null\nseeds: [0]\n"
+OPTIONS = "visual_options: {}\nmemory_options: {}\n"
+
+
+@pytest.fixture
+def other(tmp_path, monkeypatch):
+    """An installed package `loud` that declares one method, and a package `quiet` that declares none."""
+    for group, text in (("visual", "_target_: loud.methods.Loudest\nkeep_ratio: 0.25\n"), ("pruner", PRUNER + OPTIONS)):
+        (tmp_path / "loud" / "configs" / group).mkdir(parents=True)
+        (tmp_path / "loud" / "configs" / group / "loudest.yaml").write_text(text)
+    for package in ("loud", "quiet"):
+        (tmp_path / package).mkdir(exist_ok=True)
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "methods.py").write_text(METHOD)
+    declare(tmp_path, "loudest = loud")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] in ("loud", "quiet")]:
+        del sys.modules[name]
+
+
+def declare(folder, line):
+    info = folder / "loud-1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{outside.GROUP}]\n{line}\n")
+
+
+def composed(*overrides):
+    configure.register_resolvers()
+    with initialize_config_dir(str(configure.CONFIGS), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def row_of(config):
+    return configure.rows(config.pruner, config.model)[0]
+
+
+def test_its_pruner_is_found_by_name_and_built(other):
+    row = row_of(composed("pruner=loudest", "+pruner.visual_options.keep_ratio=0.125"))
+    assert type(row.visual).__module__ == "loud.methods"
+    assert row.visual.keep_ratio == 0.125
+    assert "loudest" in configure.names("pruner")
+
+
+def test_its_stage_composes_with_ours_and_is_a_reference_of_our_controls(other):
+    row = row_of(composed("pruner.visual=loudest", "pruner.memory=sharpv"))
+    assert type(row.memory).__name__ == "MemorySharpV"
+    reference = {"_target_": "loud.methods.Loudest"}
+    control = configure.build({"_target_": "sharpv.pruners.controls.UniformStride", "reference": reference})
+    assert type(control.reference).__name__ == "Loudest"
+
+
+def test_a_row_changes_its_hash_with_the_code_of_its_package(other):
+    before, ours = row_of(composed("pruner=loudest")).hash, row_of(composed("pruner=evs")).hash
+    assert row_of(composed("pruner=loudest")).hash == before
+    (other / "loud" / "methods.py").write_text(METHOD + "\n# another version\n")
+    assert row_of(composed("pruner=loudest")).hash != before
+    assert row_of(composed("pruner=evs")).hash == ours
+
+
+def test_a_package_that_declares_nothing_is_not_built(other):
+    with pytest.raises(InstantiationException, match="quiet"):
+        configure.build({"_target_": "quiet.methods.Loudest"})
+    with pytest.raises(InstantiationException, match="loudness"):
+        configure.build({"_target_": "loudness.methods.Loudest"})
+
+
+def test_without_the_package_its_name_is_unknown():
+    with pytest.raises(ValueError, match="unknown pruner 'loudest'"):
+        configure.load("pruner", "loudest")
+
+
+def test_a_name_that_is_ours_is_refused(other):
+    (other / "loud" / "configs" / "pruner" / "evs.yaml").write_text(PRUNER + OPTIONS)
+    with pytest.raises(ValueError, match=r"loud/configs/pruner/evs\.yaml and .*have the same name"):
+        configure.load("pruner", "loudest")
+
+
+def test_a_declared_module_that_is_not_there_is_named(other, monkeypatch, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("broken")
+    declare(folder, "gone = no_such_module")
+    monkeypatch.syspath_prepend(str(folder))
+    with pytest.raises(ValueError, match="names the module no_such_module"):
+        configure.names("pruner")
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_it(other):
+    answer = subprocess.run(
+        [sys.executable, "run.py", "pruner=loudest", "dry_run=true"],
+        env={"PYTHONPATH": str(other), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "all build" in answer.stdout
