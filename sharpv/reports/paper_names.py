@@ -2,6 +2,9 @@
 
 import re
 
+import numpy as np
+import pandas as pd
+
 SUB_TASKS = {
     "action_antonym": "AA",
     "action_count": "AC",
@@ -31,6 +34,11 @@ DURATIONS = {"short": "videomme_short", "medium": "videomme_medium", "long": "vi
 def same_model(one: str, other: str) -> bool:
     """Whether two of the paper's names mean one model: "LLaVA-OneVision 7B", "LLaVA-OV 7B" and "LLaVAOV-7B" do."""
     return _plain(one) == _plain(other)
+
+
+def lines_of_model(paper: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A published table's lines about this model; empty where it has none."""
+    return paper[np.array([same_model(model, other) for other in paper["model"]], dtype=bool)]
 
 
 def base_method(method: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from sharpv.reports.comparison import by_model, model_name, numbers
 from sharpv.reports.document import Document, Line, Section
 from sharpv.reports.markup import EMPTY, significant
-from sharpv.reports.paper_names import same_model
+from sharpv.reports.paper_names import lines_of_model, same_model
 from sharpv.reports.store import Run, load_run
 from sharpv.reports.table3_notes import listed, unfinished
 
@@ -67,7 +67,7 @@ def _line(runs: list[Run], paper: pd.DataFrame) -> dict:
         "memory_gb": numbers(dense, "memory.peak_bytes").max() / 1e9,
         "tflops": numbers(dense, "flops.eq5_prefill").median() / 1e12,
     }
-    match = paper[[same_model(name, other) for other in paper["model"]]]
+    match = lines_of_model(paper, name)
     printed = {f"paper_{column}": match[column].iloc[0] if len(match) else nan for column in SPECIFICATION}
     return {"model": name} | own | printed | {"n_answers": len(dense)}
 

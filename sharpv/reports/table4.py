@@ -21,7 +21,7 @@ from sharpv.reports.comparison import (
     per_question,
     sort_rows,
 )
-from sharpv.reports.paper_names import DURATIONS, SUB_TASKS, same_model
+from sharpv.reports.paper_names import DURATIONS, SUB_TASKS, lines_of_model
 from sharpv.reports.statistics import holm
 from sharpv.reports.store import Run, load_run
 
@@ -115,7 +115,8 @@ def _tests(other: str, part: pd.DataFrame, questions: pd.DataFrame, reference: p
 
 
 def _published(line: Mapping, paper: pd.DataFrame) -> dict[str, float]:
-    match = paper[[same_model(line["model"], model) for model in paper["model"]] & (paper["method"] == line["method"])]
+    lines = lines_of_model(paper, line["model"])
+    match = lines[lines["method"] == line["method"]]
     found = {}
     for average in AVERAGES.values():
         printed = match[average].iloc[0] if len(match) else nan

@@ -7,7 +7,7 @@ import pandas as pd
 from sharpv.reports.comparison import model_name
 from sharpv.reports.document import Document, Line, Section
 from sharpv.reports.markup import EMPTY, ends, fixed, p_value
-from sharpv.reports.paper_names import DURATIONS, SUB_TASKS, same_model
+from sharpv.reports.paper_names import DURATIONS, SUB_TASKS, lines_of_model, same_model
 from sharpv.reports.store import Run
 from sharpv.reports.table3_notes import listed, warnings
 
@@ -23,7 +23,7 @@ def document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmar
     """Two tables a model, accuracies and what stands behind them, with warnings and notes."""
     sections = []
     for model, part in table.groupby("model", sort=False):
-        printed = paper[[same_model(str(model), other) for other in paper["model"]]].set_index("method")
+        printed = lines_of_model(paper, str(model)).set_index("method")
         printed = printed if len(printed) else printed.iloc[:, :0]
         sections += [_accuracies(str(model), part, printed), _evidence(str(model), part)]
     title = "Table 4: which tokens Visual SharpV keeps, against random ones"
@@ -104,7 +104,7 @@ def _notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks
     if absent:
         notes.append(f"In the paper's table, not in these runs: {', '.join(absent)}.")
     for name in names:
-        if not any(same_model(name, model) for model in paper["model"]):
+        if lines_of_model(paper, name).empty:
             notes.append(f"{name} is none of the paper's models: no row of the paper stands beside it.")
         if table.loc[table["model"] == name, "to_visual_diff"].isna().all():
             notes.append(f"{name}: no row named Visual SharpV was run, so nothing is compared with it.")
