@@ -12,6 +12,8 @@ import torch
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ANSWERING = ("tokens.py", "pruners", "runtime", "models", "metrics", "evaluation")
+APART = ("evaluation/status.py", "evaluation/plan.py", "evaluation/tracking.py", "evaluation/calibrate.py")
+"""Commands that read or plan runs: no answer or score passes through them."""
 PACKAGES = ("torch", "transformers", "lmms-eval", "datasets", "numpy", "pillow", "av")
 
 
@@ -20,7 +22,9 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     files = [file for part in ANSWERING for file in _python_files(PACKAGE / part)]
     for file in sorted(files):
-        digest.update(str(file.relative_to(PACKAGE)).encode() + file.read_bytes())
+        name = file.relative_to(PACKAGE).as_posix()
+        if name not in APART:
+            digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()
 
 
