@@ -18,8 +18,11 @@ DECODERS = ("pyav", "decord", "torchcodec")
 class Sampling(Protocol):
     """Which frames a model takes; `count` of them, read by `decoder`."""
 
-    count: int
-    decoder: str
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def decoder(self) -> str: ...
 
     def indices(self, total: int, fps: float) -> np.ndarray:
         """Places (int64, ascending, may repeat) among `total` frames at `fps`; ValueError for an empty video."""
@@ -62,18 +65,18 @@ def decode_frames(path: Path, sampling: Sampling | int) -> np.ndarray:
     The container's frame count is not trusted: what was decoded counts. ValueError with the reason for what cannot be
     read, and for a decoder that is not installed.
     """
-    sampling = Evenly(sampling) if isinstance(sampling, int) else sampling
+    rule: Sampling = Evenly(sampling) if isinstance(sampling, int) else sampling
     if not path.exists():
         raise ValueError(f"video {path} does not exist")
     if path.is_dir():
-        return _from_folder(path, sampling)
+        return _from_folder(path, rule)
     readers = {"pyav": _by_pyav, "decord": _by_decord, "torchcodec": _by_torchcodec}
-    if sampling.decoder not in readers:
-        raise ValueError(f"decoder {sampling.decoder!r} is none of {', '.join(DECODERS)}")
+    if rule.decoder not in readers:
+        raise ValueError(f"decoder {rule.decoder!r} is none of {', '.join(DECODERS)}")
     try:
-        return readers[sampling.decoder](path, sampling)
+        return readers[rule.decoder](path, rule)
     except ImportError as error:
-        raise ValueError(f"decoder {sampling.decoder!r} is not installed ({error}); use decoder=pyav") from error
+        raise ValueError(f"decoder {rule.decoder!r} is not installed ({error}); use decoder=pyav") from error
 
 
 def _from_folder(path: Path, sampling: Sampling) -> np.ndarray:

@@ -6,7 +6,7 @@ Verdicts are cached on disk, one line at once, so that a run that was cut off as
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,11 @@ def judge_of(config: DictConfig) -> Judge | None:
     """The configured judge, or None where no endpoint is named."""
     if config.base_url is None:
         return None
-    prompt = {}
-    if config.prompt_file is not None:
-        text = Path(config.prompt_file).read_text()
-        prompt = {"prompt": text, "prompt_version": hashlib.sha256(text.encode()).hexdigest()[:12]}
-    return Judge(config.base_url, config.model, workers=config.workers, **prompt)
+    judge = Judge(config.base_url, config.model, workers=config.workers)
+    if config.prompt_file is None:
+        return judge
+    text = Path(config.prompt_file).read_text()
+    return replace(judge, prompt=text, prompt_version=hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
 def apply(judge: Judge, scores: list[dict[str, Any]], texts: list[str], samples: list[Sample], cache: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -72,15 +72,14 @@ def _members(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
         return
     with _joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as archive:
         for member in archive:
-            content = archive.extractfile(member) if member.isfile() else None
-            if content is not None:
-                yield member.name, content
+            if member.isfile() and (file := archive.extractfile(member)) is not None:
+                yield member.name, file
 
 
 class _Parts:
     """Several files read as one stream."""
 
-    def __init__(self, files: list[IO[bytes]]):
+    def __init__(self, files: list[Any]):
         self.files = files
 
     def read(self, size: int) -> bytes:
@@ -92,7 +91,7 @@ class _Parts:
 
 
 @contextmanager
-def _joined(parts: list[Path]) -> Iterator[_Parts]:
+def _joined(parts: list[Path]) -> Iterator[Any]:
     files = [part.open("rb") for part in parts]
     try:
         yield _Parts(files)

@@ -1,12 +1,14 @@
 """One adapter per VideoLLM family."""
 
+from typing import Any
+
 from torch import nn
 
 from sharpv.models.llava_onevision import LlavaOnevision
 from sharpv.models.pllava import Pllava
 from sharpv.runtime.adapter import Adapter
 
-FAMILIES = {"llava_onevision": LlavaOnevision, "llava": Pllava}
+FAMILIES: dict[str, Any] = {"llava_onevision": LlavaOnevision, "llava": Pllava}
 
 
 def adapter_for(model: nn.Module) -> Adapter:

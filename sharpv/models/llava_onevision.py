@@ -68,7 +68,7 @@ class LlavaOnevision:
 class TowerTap:
     """Records queries and keys of some tower layers, and what the projector was fed, while the context lasts."""
 
-    def __init__(self, adapter: LlavaOnevision, layers: tuple[int, ...]):
+    def __init__(self, adapter: Any, layers: tuple[int, ...]):
         self.adapter, self.layers = adapter, layers
         self.handles: list = []
         self.queries: dict[int, torch.Tensor] = {}

@@ -28,7 +28,7 @@ class PooledProjector(nn.Module):
 
     def __init__(self, projector: nn.Module, shape: tuple[int, int, int], raw_grid: tuple[int, int]):
         super().__init__()
-        self.projector, self.shape, self.raw_grid = projector, tuple(shape), raw_grid
+        self.projector, self.shape, self.raw_grid = projector, shape, raw_grid
 
     def forward(self, states_TRX: torch.Tensor) -> torch.Tensor:
         frames = self.shape[0]
@@ -77,7 +77,8 @@ class Pllava:
 
     @property
     def grid(self) -> tuple[int, int]:
-        return self.projector.shape[1:]
+        _, height, width = self.projector.shape
+        return height, width
 
     def geometry(self, rows: int) -> Geometry:
         height, width = self.grid
@@ -102,7 +103,7 @@ class ClipTap(TowerTap):
         frames = projector.shape[0]
 
         def pool(values_TRX: torch.Tensor) -> torch.Tensor:
-            return projector.pool(values_TRX, (len(values_TRX), *projector.shape[1:]))
+            return projector.pool(values_TRX, (len(values_TRX), *self.adapter.grid))
 
         if len(self.states_TRX) != frames:
             raise ValueError(

@@ -91,5 +91,5 @@ def with_pooling(model: LlavaForConditionalGeneration) -> LlavaForConditionalGen
     vision = model.config.vision_config
     side = vision.image_size // vision.patch_size
     projector = model.model.multi_modal_projector
-    model.model.multi_modal_projector = PooledProjector(projector, tuple(shape), (side, side))
+    model.model.multi_modal_projector = PooledProjector(projector, (shape[0], shape[1], shape[2]), (side, side))
     return model.eval()
