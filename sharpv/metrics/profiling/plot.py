@@ -44,15 +44,15 @@ def _figure(blocks: dict[int, list[Compared]], title: str):
             "linewidth": 2.5 if name in BOLD else 1,
             "markersize": 4,
         }
-        frames = [frames for frames, _ in points]
-        panels[0].plot(frames, [row.speedup for _, row in points], **look)
-        panels[1].plot(frames, [row.decode_speedup for _, row in points], **look)
+        counts = [count for count, _ in points]
+        panels[0].plot(counts, [row.speedup for _, row in points], **look)
+        panels[1].plot(counts, [row.decode_speedup for _, row in points], **look)
     if "sharpv" in lines:
-        frames = [frames for frames, _ in lines["sharpv"]]
+        counts = [count for count, _ in lines["sharpv"]]
         bound = [row.bound_speedup for _, row in lines["sharpv"]]
-        panels[0].plot(frames, bound, "k--", linewidth=1.5, label="bound of sharpv")
+        panels[0].plot(counts, bound, "k--", linewidth=1.5, label="bound of sharpv")
         ceiling = [row.ceiling for _, row in lines["sharpv"]]
-        panels[0].plot(frames, ceiling, "k:", linewidth=1.5, label="vision only")
+        panels[0].plot(counts, ceiling, "k:", linewidth=1.5, label="vision only")
     for panel, what in zip(panels, ("TTFT", "time per decoded token"), strict=True):
         panel.axhline(1, color="grey", linewidth=0.8)
         panel.set_xscale("log", base=2)
