@@ -23,7 +23,8 @@ from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.fastvid import FastVID
 from sharpv.pruners.framefusion import FrameFusion
-from sharpv.pruners.prumerge import PruMerge, PruMergePlus
+from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
 from sharpv.pruners.scissor import Scissor
@@ -118,10 +119,16 @@ def passed(files: list[tuple[str, str, str]]) -> str:
     return f"{sum(verdict == 'ok' for _, verdict, _ in files)} of {len(files)}" if files else "-"
 
 
+def golden_files() -> list[Path]:
+    """The recorded files in the methods' folders; those of the model families lie beside them."""
+    folders = {pattern.partition("/")[0] for pattern in METHODS.values() if pattern is not None}
+    return [path for path in files_of(str(GOLDEN)) if path.parent.name in folders]
+
+
 def replay_all() -> dict[str, dict[str, str]]:
-    """Verdict and message of every recorded file, by folder/stem."""
+    """Verdict and message of every file that proves a method, by folder/stem."""
     record = {}
-    for path in tqdm(list(files_of(str(GOLDEN))), "replay", unit="file"):
+    for path in tqdm(golden_files(), "replay", unit="file"):
         verdict, message = replay(path)
         record[f"{path.parent.name}/{path.stem}"] = {"verdict": verdict, "message": message}
     return record

@@ -15,7 +15,8 @@ from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.fastvid import FastVID
 from sharpv.pruners.framefusion import FrameFusion
-from sharpv.pruners.prumerge import PruMerge, PruMergePlus
+from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
 from sharpv.pruners.scissor import Scissor

@@ -11,7 +11,7 @@ from sharpv.paths import REPOSITORY
 from sharpv.pruners.base import VisualPruner
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from make_methods_doc import DOCUMENT, GOLDEN, METHODS, RECORD, document, labelled
+from make_methods_doc import DOCUMENT, METHODS, RECORD, document, golden_files, labelled
 
 AGAIN = "python scripts/make_methods_doc.py --replay"
 
@@ -22,8 +22,7 @@ def test_the_document_is_up_to_date():
 
 def test_the_record_holds_every_golden_file_and_no_failure():
     record = json.loads(RECORD.read_text())
-    files = {f"{path.parent.name}/{path.stem}" for path in GOLDEN.rglob("*.safetensors")}
-    assert set(record) == files, f"run: {AGAIN}"
+    assert set(record) == {f"{path.parent.name}/{path.stem}" for path in golden_files()}, f"run: {AGAIN}"
     assert {entry["verdict"] for entry in record.values()} <= {"ok", "declined"}
 
 

@@ -5,12 +5,15 @@ Shape suffixes: T frames, P tokens per frame, D width, R raw patches, K output r
 
 import pytest
 import torch
+from torch.nn import functional
 from videos import GRID, TOKENS, WIDTH, drifting, pool, tower_of, video_of
 
-from sharpv.pruners.divprune import DivPrune
+from sharpv.pruners.clustering import refine, run_lengths
+from sharpv.pruners.divprune import DivPrune, cosine_distances
 from sharpv.pruners.dycoke import DyCokeMerge
-from sharpv.pruners.prumerge import PruMerge, PruMergePlus
-from sharpv.pruners.prunevid import PruneVidMerge, refine, run_lengths
+from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.prumerge_plus import PruMergePlus
+from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.tokens import VideoTokens
 
@@ -137,6 +140,26 @@ def test_divprune_repeats_copies_only_officially():
     zero_PD = drifting(1)
     zero_PD[0, 7] = 0
     assert DivPrune(0.2, official=True).picks(zero_PD[0])[0].tolist() == [7, 0, 0, 0, 0, 0]
+
+
+def test_divprune_chooses_the_same_without_the_matrix(monkeypatch):
+    features_ND = drifting(8).flatten(0, 1)
+    features_ND[17] = features_ND[3]
+    for official in (False, True):
+        method = DivPrune(0.3, official=official)
+        held_K, held_distance_K = method.picks(features_ND)
+        with monkeypatch.context() as patch:
+            patch.setattr("sharpv.pruners.divprune.MATRIX_BYTES", 0)
+            patch.setattr("sharpv.pruners.divprune.BLOCK_ROWS", 7)
+            pick_K, distance_K = method.picks(features_ND)
+        assert torch.equal(pick_K, held_K)
+        torch.testing.assert_close(distance_K, held_distance_K, rtol=0, atol=1e-6)
+
+
+def test_divprune_mirrors_the_blocks_of_its_matrix(monkeypatch):
+    monkeypatch.setattr("sharpv.pruners.divprune.BLOCK_ROWS", 7)
+    unit_ND = functional.normalize(drifting(2).flatten(0, 1), dim=-1)
+    torch.testing.assert_close(cosine_distances(unit_ND), 1 - unit_ND @ unit_ND.T)
 
 
 def test_refused_settings():

@@ -75,7 +75,7 @@ def record(
         "kept_bits": base64.b64encode(np.packbits(kept_N).tobytes()).decode(),
         "kept_per_frame": selection.per_frame(video) if selection else [float(video.tokens_per_frame)] * video.frames,
         "vr": report.vr,
-        "vr_requested": row.vr_requested,
+        "vr_requested": row.vr_requested(layout.frames),
         "mr": report.mr,
         "mr_after_layer": sum(after) / len(after) if after else None,
         "kv_held": report.kv_held,

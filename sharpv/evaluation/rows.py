@@ -36,12 +36,13 @@ class Row:
 
     @property
     def may_keep_all(self) -> bool:
+        """Whether no stage is sure to prune."""
         stages = [stage for stage in (self.visual, self.memory) if stage is not None]
-        return self.kind == "dense" or any(stage.may_keep_all for stage in stages)
+        return self.kind == "dense" or (bool(stages) and all(stage.may_keep_all for stage in stages))
 
-    @property
-    def vr_requested(self) -> float | None:
-        return getattr(self.visual, "keep_ratio", None)
+    def vr_requested(self, frames: int) -> float | None:
+        """Share of a video of so many frames that the visual stage asks for, None where it follows from the video."""
+        return None if self.visual is None else self.visual.requested_ratio(frames)
 
 
 def repetitions(row: Row, seeds: list[int]) -> list[Row]:

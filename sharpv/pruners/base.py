@@ -29,6 +29,10 @@ class VisualPruner(ABC):
     def select(self, video: VideoTokens) -> Selection:
         """Choose the rows to feed. Raises ValueError where the video or the setting is not supported."""
 
+    def requested_ratio(self, frames: int) -> float | None:
+        """Share of a video of so many frames that the setting asks for; None where it follows from the video."""
+        return getattr(self, "keep_ratio", None)
+
     def encoded_frames(self, video: VideoTokens) -> torch.Tensor | None:
         """Frames that a run of this method alone would put through the vision tower; None = all of them."""
         return None

@@ -30,6 +30,9 @@ class Control(VisualPruner):
         self.may_keep_all = self.keep_ratio == 1 or (self.reference is not None and self.reference.may_keep_all)
         self.tower_layers = self.reference.tower_layers if self.reference else None
 
+    def requested_ratio(self, frames: int) -> float | None:
+        return self.keep_ratio if self.reference is None else self.reference.requested_ratio(frames)
+
     def counts(self, video: VideoTokens) -> list[int]:
         """Whole tokens per frame that the budget allows; the total is exact, fractions go to the earliest frames."""
         if self.reference is None:

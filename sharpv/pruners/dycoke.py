@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch.nn import functional
 
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens, keep_all
+
+SMALLEST_NORM = 1e-12
 
 
 @dataclass
@@ -53,17 +54,32 @@ class DyCokeMerge(VisualPruner):
         features_TPD = video.require_finite()
         if self.keep_ratio == 1:
             return keep_all(video)
-        tokens, reference = video.tokens_per_frame, self.references(video.frames)
-        kept = int(self.keep_ratio * tokens)
-        unit_TPD = functional.normalize(features_TPD, dim=-1)
-        similarity_FP = (unit_TPD[list(reference)] * unit_TPD[list(reference.values())]).sum(-1)
-        fresh_FK = similarity_FP.argsort(dim=-1, stable=True)[:, :kept]
-        fresh = dict(zip(reference, fresh_FK.sort(-1).values if self.order == "raster" else fresh_FK, strict=True))
-        frames = video.frames - (video.frames > 4 and video.frames % 2 and self.odd_frame == "drop")
-        whole_P = torch.arange(tokens, device=video.device)
-        return Selection(torch.cat([fresh.get(frame, whole_P) + frame * tokens for frame in range(frames)]))
+        frames, tokens = video.frames, video.tokens_per_frame
+        norm_TP = features_TPD.norm(dim=-1)
+        similarity_TP = torch.zeros_like(norm_TP)
+        for pruned, reference in self.pairs(frames):
+            product_FP = (features_TPD[pruned] * features_TPD[reference]).sum(-1)
+            similarity_TP[pruned] = product_FP / (norm_TP[pruned] * norm_TP[reference]).clamp(min=SMALLEST_NORM)
+        first_T1 = torch.arange(frames, device=video.device)[:, None] * tokens
+        order_TP = similarity_TP.argsort(dim=-1, stable=True) + first_T1
+        counts_T1 = torch.tensor(self.shares(frames, tokens, int(self.keep_ratio * tokens)))[:, None]
+        places_K = (torch.arange(tokens) < counts_T1).flatten().nonzero().flatten()
+        origin_K = order_TP.flatten()[places_K.to(video.device)]
+        return Selection(origin_K.sort().values if self.order == "raster" else origin_K)
 
-    def references(self, frames: int) -> dict[int, int]:
-        """Each pruned frame with the frame that it is compared to."""
-        last_anchor = frames - 4 if self.window_tail_fix else frames - 5
-        return {f: f - 1 if f % 2 else f - 2 for f in range(frames) if f % 2 or (f % 4 == 2 and f - 2 <= last_anchor)}
+    def pairs(self, frames: int) -> list[tuple[slice, slice]]:
+        """Pruned frames and the frames that they are compared to."""
+        stop = max(2, frames - (1 if self.window_tail_fix else 2))
+        return [(slice(1, frames, 2), slice(0, frames - 1, 2)), (slice(2, stop, 4), slice(0, stop - 2, 4))]
+
+    def shares(self, frames: int, whole: float, pruned: float) -> list:
+        """What each frame keeps, given what a whole and a pruned one keep."""
+        kept = [whole] * frames
+        for part, _ in self.pairs(frames):
+            kept[part] = [pruned] * len(kept[part])
+        if frames > 4 and frames % 2 and self.odd_frame == "drop":
+            kept[-1] = 0
+        return kept
+
+    def requested_ratio(self, frames: int) -> float:
+        return 1.0 if self.keep_ratio == 1 else sum(self.shares(frames, 1, self.keep_ratio)) / frames

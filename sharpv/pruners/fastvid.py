@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.clustering import peak_scores
 from sharpv.tokens import Selection, Tower, VideoTokens, keep_all
 
 NEIGHBOURS = 4
@@ -37,7 +38,9 @@ class FastVID(VisualPruner):
     Promises: sorted, unique, original positions, at most floor(keep_ratio P) T tokens: an anchor frame gets
     floor(context L / ceil(L / stride)) anchors in a segment of L frames, and never more than it has tokens that are not
     salient.
-    Complexity: O(T P^2 D) for densities and O(N A D) per anchor frame; one read-back, the cuts.
+    Complexity: O(T P^2 D) time and O(T P^2) memory for densities, quadratic only within a frame; O(B A D) time and
+    O(B (A + D)) memory per anchor frame, as all tokens of its segment are compared with its anchors, so O(N B D) in all
+    at worst; the pooling head's O(T R X^2); one read-back, the cuts. The authors' arithmetic is the same.
     Deviations: no random noise on the density, the earlier of equally dense tokens counts as denser (same indices in
     every golden file); the self distance is exactly 0; context_share = 0 and fewer frames than segments work;
     keep_ratio = 1 keeps all unchanged. A token is merged once per anchor frame of its segment; `assign_N` names the
@@ -76,7 +79,7 @@ class FastVID(VisualPruner):
 
         order_TP = attention_TP.argsort(dim=-1, descending=True, stable=True)
         salient_TS, rest_TM = order_TP[:, : count - context], order_TP[:, count - context :].sort().values
-        peaks_TM = _peak_scores(features_TPD, rest_TM).argsort(dim=-1, descending=True, stable=True)
+        peaks_TM = peak_scores(features_TPD, rest_TM, NEIGHBOURS).argsort(dim=-1, descending=True, stable=True)
         first_T1 = torch.arange(video.frames, device=video.device)[:, None] * tokens
         salient_TS, rest_TM = salient_TS + first_T1, rest_TM + first_T1
         ranked_TM = rest_TM.gather(1, peaks_TM)
@@ -143,20 +146,3 @@ class FastVID(VisualPruner):
         mean_AD = member_BA.T @ rest_BD / size_A1.clamp(min=1)
         weight_A1 = (1 / (size_A1 + 1)).clamp(min=self.beta)
         return weight_A1 * anchor_AD + (1 - weight_A1) * mean_AD, likeness_B, choice_B
-
-
-def _peak_scores(features_TPD: torch.Tensor, rest_TM: torch.Tensor) -> torch.Tensor:
-    """Density peak score among the tokens of a frame that are not salient, float32 (T, M), high = anchor."""
-    gram_TPP = features_TPD @ features_TPD.transpose(1, 2)
-    gram_TMP = gram_TPP.gather(1, rest_TM[:, :, None].expand(-1, -1, gram_TPP.shape[-1]))
-    gram_TMM = gram_TMP.gather(2, rest_TM[:, None, :].expand(-1, rest_TM.shape[1], -1))
-    square_TM = gram_TMM.diagonal(dim1=1, dim2=2)
-    distance_TMM = (square_TM[:, :, None] + square_TM[:, None, :] - 2 * gram_TMM).clamp(min=0) / features_TPD.shape[-1]
-    distance_TMM.diagonal(dim1=1, dim2=2).zero_()
-    nearest = min(NEIGHBOURS, rest_TM.shape[1])
-    density_TM = (-distance_TMM.topk(nearest, dim=-1, largest=False).values.mean(-1)).exp()
-    distance_TMM = distance_TMM.sqrt()
-    rank_TM = density_TM.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    denser_TMM = rank_TM[:, None, :] < rank_TM[:, :, None]
-    farthest_T11 = distance_TMM.amax((1, 2), keepdim=True)
-    return density_TM * torch.where(denser_TMM, distance_TMM, farthest_T11).amin(-1)

@@ -1,7 +1,7 @@
 """FrameFusion: merge what repeats in time over the first layers, then prune once by attention.
 
-Shape suffixes: H query heads, Q query rows, V visual rows alive, A groups merged into one row each, D width, K kept
-rows.
+Shape suffixes: H query heads, E head width, Q query rows, N alive rows, V visual rows alive, A groups merged into one
+row each, D width, K kept rows.
 """
 
 import math
@@ -44,7 +44,9 @@ class FrameFusion(MemoryPruner):
     Merged rows keep the place and position of their earliest row and weigh as one row in a later mean. Each layer
     caches what is alive at its attention. Promises: sorted, unique; the count depends on the video, the mean over
     layers does not.
-    Complexity: O(V D) per call, one count read back; O(H Q N) for the row that prunes; no quadratic term.
+    Complexity: O(V D) time and memory per merge, at most one a layer, one count read back; O(H Q N E) time and O(H Q N)
+    memory for the Q rows that prune, once; no quadratic term. The authors' is the same: they form those rows beside
+    SDPA, too.
     Deviations: the budget counts the model's own layers unless `official`; a call after as many merges as layers does
     nothing (officially a division by zero). A zero row resembles nothing (NaN and merged first in the authors' code, a
     case that `official` leaves out). Equal scores go to the earlier row. Similarities and means are float32; the

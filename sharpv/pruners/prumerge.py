@@ -1,4 +1,4 @@
-"""PruMerge and PruMerge+: tokens that the vision tower attends to, merged with the tokens whose keys resemble theirs.
+"""PruMerge: tokens that the vision tower attends to, merged with the tokens whose keys resemble theirs.
 
 Shape suffixes: T frames, P tokens per frame, D width, R raw patches of the tower (CLS first where it has one), A heads,
 E head width, C = A * E, K kept tokens of a frame, J their neighbours, M dropped tokens.
@@ -60,7 +60,7 @@ class PruMerge(VisualPruner):
             raise ValueError(f"neighbours={self.neighbours} must be at least 1")
         if self.order not in ("official", "raster"):
             raise ValueError(f"order={self.order!r} is not one of ('official', 'raster')")
-        self.may_keep_all = self.keep_ratio in (None, 1)
+        self.may_keep_all = self.keep_ratio == 1
 
     def select(self, video: VideoTokens) -> Selection:
         features_TPD, tokens = video.require_finite(), video.tokens_per_frame
@@ -138,38 +138,3 @@ class PruMerge(VisualPruner):
         weight_KP = score_P.new_zeros(len(kept_K), len(candidate_P)).scatter(1, near_KJ, score_P[candidate_P][near_KJ])
         rows_KD = features_PD[kept_K] + weight_KP @ features_PD[candidate_P]
         return torch.cat([rows_KD, score_P[dropped_M][None] @ features_PD[dropped_M]])
-
-
-@dataclass
-class PruMergePlus(PruMerge):
-    """PruMerge whose kept tokens are completed by tokens sampled evenly over the frame; the rest is as in PruMerge.
-
-    keep_ratio: None in a tower with CLS samples every int(int(1/r)/3)-th place (about 4 r in all; all for r > 1/6). A
-    number takes the outliers, then evenly spaced ones among the other tokens until it is reached. official: the
-    authors' `range(0, 575, stride)`, which never samples the last patch of their only tower's 576 (here: of any), and
-    with a number their branch if_adaptive=False, reduction_ratio = keep_ratio / 2, whose duplicates stay.
-
-    Promises: as PruMerge, but unique only unless official. A frame without outliers, where the official code crashes,
-    counts as having one.
-    """
-
-    def kept(self, order_P: torch.Tensor, ratio: float, budget: int | None) -> torch.Tensor:
-        tokens, end = len(order_P), len(order_P) - 1 if self.official else len(order_P)
-        if budget is None:
-            ratio = max(ratio, 1 / tokens)
-            top = order_P[: int(tokens * ratio)]
-            places = torch.arange(0, end, max(1, int(int(1 / ratio) / 3)))
-            return torch.cat([top, places[~torch.isin(places, top)]])
-        if self.official and self.keep_ratio is not None:
-            top, step = order_P[: int(tokens * self.keep_ratio / 2)], int(2 / self.keep_ratio)
-            places = torch.arange(step // 2, end, step)
-            if len(places) != len(top):
-                raise ValueError(
-                    f"keep_ratio={self.keep_ratio} samples {len(places)} places of {tokens} where {len(top)} are due, "
-                    "at which the official code crashes; choose another share or official=False"
-                )
-            return torch.cat([top, places])
-        top = order_P[: min(int(tokens * ratio), budget)]
-        rest = torch.ones(tokens, dtype=torch.bool).index_fill(0, top, False).nonzero().flatten()
-        missing = budget - len(top)
-        return torch.cat([top, rest[(2 * torch.arange(missing) + 1) * len(rest) // (2 * missing)]]) if missing else top

@@ -1,16 +1,16 @@
 """PruneVid, stage 1: merging what stands still over time and what is alike within a frame.
 
 Shape suffixes: T frames, P tokens per frame, D width, S segments, W frames of a segment, B groups of N tokens clustered
-at once, M clusters, K output rows.
+at once, K output rows.
 """
 
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 
 import torch
 from torch.nn import functional
 
 from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.clustering import dpc_knn, refine, run_lengths
 from sharpv.tokens import Selection, VideoTokens
 
 
@@ -73,6 +73,9 @@ class PruneVidMerge(VisualPruner):
         group_K = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(video.device)
         return self._merged(features_TPD.flatten(0, 1), assign_TP.flatten(), group_K)
 
+    def requested_ratio(self, frames: int) -> None:
+        return None
+
     def frame_clusters(self, features_TPD: torch.Tensor, generator: torch.Generator) -> list[int]:
         """Cluster of each frame, by its mean token, before refinement."""
         clusters = max(1, int(len(features_TPD) * self.segment_ratio))
@@ -110,50 +113,3 @@ class PruneVidMerge(VisualPruner):
         rows_KD = torch.segment_reduce(features_ND[order_N], "mean", lengths=size_K, axis=0)
         first_K = order_N[size_K.cumsum(0) - size_K]
         return Selection(torch.where(size_K == 1, first_K, -1), rows_KD, assign_N, group_K)
-
-
-def dpc_knn(
-    x_BND: torch.Tensor, clusters: int, neighbours: int, noise_BN: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Density-peak clustering of each group: label of each token (B, N) and the centres by falling score (B, M)."""
-    distance_BNN = torch.stack([_distances(x_ND) for x_ND in x_BND])
-    nearest_BNk = distance_BNN.topk(min(neighbours, x_BND.shape[1]), largest=False).values
-    density_BN = (-nearest_BNk.square().mean(-1)).exp() + noise_BN
-    denser_BNN = density_BN[:, None, :] > density_BN[:, :, None]
-    farthest_B11 = distance_BNN.amax((1, 2), keepdim=True)
-    delta_BN = torch.where(denser_BNN, distance_BNN, farthest_B11).amin(-1)
-    center_BM = (delta_BN * density_BN).argsort(dim=-1, descending=True, stable=True)[:, :clusters]
-    to_center_BMN = distance_BNN.gather(1, center_BM[..., None].expand(-1, -1, x_BND.shape[1]))
-    own_BM = torch.arange(clusters, device=x_BND.device).expand_as(center_BM)
-    return to_center_BMN.argmin(1).scatter(1, center_BM, own_BM), center_BM
-
-
-def _distances(x_ND: torch.Tensor) -> torch.Tensor:
-    """Root of the mean squared difference of all pairs, float32 (N, N), from a float64 product so that it is exact."""
-    x_ND = (x_ND - x_ND.mean(0)).double()
-    square_N = x_ND.square().sum(-1)
-    squared_NN = (square_N[:, None] + square_N - 2 * x_ND @ x_ND.T).clamp(min=0) / x_ND.shape[1]
-    return squared_NN.fill_diagonal_(0).sqrt().float()
-
-
-def refine(labels: list[int]) -> list[int]:
-    """Contiguous segments: each label keeps its longest runs (of two frames or more), and what lies between joins the
-    longer neighbour, the left one if equal. Without any such run all frames are one segment."""
-    runs = [(label, len(list(run))) for label, run in groupby(labels)]
-    longest = {label: max(n for other, n in runs if other == label) for label in set(labels)}
-    kept = [label if n == longest[label] > 1 else None for label, n in runs for _ in range(n)]
-    blocks = [(label, len(list(run))) for label, run in groupby(kept)]
-    done: list[tuple[int, int]] = []
-    for (label, n), (right, right_n) in pairwise([*blocks, (None, 0)]):
-        if label is None:
-            left, left_n = done[-1] if done else (right or 0, 0)
-            label = left if left_n >= right_n or right is None else right
-        if done and done[-1][0] == label:
-            n += done.pop()[1]
-        done.append((label, n))
-    return [label for label, n in done for _ in range(n)]
-
-
-def run_lengths(labels: list[int]) -> list[int]:
-    """Lengths of the runs of equal labels."""
-    return [len(list(run)) for _, run in groupby(labels)]

@@ -1,22 +1,21 @@
 """LLaVA-Scissor: merge connected components of similar tokens, first inside each frame, then across the whole video.
 
-Shape suffixes: T frames, P tokens per frame, D width, N = T * P, n rows of one merging step, c rows of one block of
-them, C components, K output rows.
+Shape suffixes: T frames, P tokens per frame, D width, N = T * P, n rows of one merging step, G groups of g of them
+within which they merge, c rows of one block, C components, l links, K output rows.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.components import components, union_find_roots
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
-COSINES_AT_ONCE = 2**21
+COSINES_AT_ONCE = 2**22
 
 
 @dataclass
@@ -37,8 +36,9 @@ class Scissor(VisualPruner):
     and stands in no frame's count. A video in which nothing merges is kept unchanged (`official` averages all the
     same). Contiguous positions. ValueError for features that are not finite. Half precision flips links whose cosine
     lies near tau.
-    Complexity: O(T P^2 D + n^2 D + N K D) with n frame means, quadratic by definition and done in blocks; one read-back
-    of links per frame and block. official walks every link in Python, since path halving depends on their order.
+    Complexity: O(T P^2 D + n^2 D / 2 + N K D) time with n frame means, quadratic by definition; in blocks of
+    COSINES_AT_ONCE, so that memory is O(N D); one read-back of links a block. official holds all n^2 links, as the
+    authors do, and walks them in Python, since path halving depends on their order.
     Deviations: exact components unless `official`; float32; a zero token has cosine 0 to all, while with `official` its
     cosine is undefined and it attracts every token; separators stay, the released code has none; the published numbers
     are of the authors' own base model.
@@ -57,84 +57,63 @@ class Scissor(VisualPruner):
             raise ValueError(f"epsilon={self.epsilon} must be positive; 0.05 samples only above some 3200 rows")
 
     def select(self, video: VideoTokens) -> Selection:
-        features_TPD = video.require_finite()
+        features_ND = video.require_finite().flatten(0, 1)
         draws = np.random.RandomState(video.seed % 2**32) if self.official else None
-        steps = [self._merged(frame_PD, draws) for frame_PD in features_TPD]
-        spatial_nD = torch.cat([rows_CD for rows_CD, _ in steps])
-        rows_KD, lost = self._merged(spatial_nD, draws)
-        lost += sum(lost_of_frame for _, lost_of_frame in steps)
+        spatial_nD, lost_in_frames = self._merged(features_ND, video.tokens_per_frame, draws)
+        rows_KD, lost_across = self._merged(spatial_nD, len(spatial_nD), draws)
         if len(rows_KD) == video.total and not self.official:
             return keep_all(video)
-        features_ND, unit_KD = features_TPD.flatten(0, 1), self._unit(rows_KD)
+        unit_KD = self._unit(rows_KD)
         blocks = features_ND.split(max(1, COSINES_AT_ONCE // len(rows_KD)))
         assign_N = torch.cat([(self._unit(block_cD) @ unit_KD.T).argmax(-1) for block_cD in blocks])
         sum_KD, size_K = _sums(features_ND, assign_N, len(rows_KD))
         merged_KD = (rows_KD + sum_KD) / (size_K[:, None] + 1)
-        notes = {"spatial_rows": float(len(spatial_nD)), "lost": float(lost)}
+        notes = {"spatial_rows": float(len(spatial_nD)), "lost": float(lost_in_frames + lost_across)}
         return Selection(torch.full_like(size_K, -1), merged_KD, assign_N, notes=notes)
 
-    def _merged(self, rows_nD: torch.Tensor, draws: np.random.RandomState | None) -> tuple[torch.Tensor, int]:
-        """Means of the components (C, D), ordered by representative, and the number of rows lost on the way."""
+    def _merged(
+        self, rows_nD: torch.Tensor, group: int, draws: np.random.RandomState | None
+    ) -> tuple[torch.Tensor, int]:
+        """Means of the components within each group of so many rows (C, D), ordered by representative, and the number
+        of rows lost on the way."""
+        unit_GgD = self._unit(rows_nD).unflatten(0, (-1, group))
         if draws is None:
-            label_n, degree_n = _components(self._blocks(rows_nD), len(rows_nD))
+            label_n, degree_n = components(self._links(unit_GgD), len(rows_nD))
         else:
-            linked_nn = np.concatenate([block_cn.cpu().numpy() for block_cn in self._blocks(rows_nD)])
-            sampled = min(len(rows_nD), math.ceil(math.log(len(rows_nD)) / self.epsilon**2))
-            order = draws.permutation(len(rows_nD))[:sampled]
-            label_n, degree_n = _united(linked_nn, order), linked_nn.sum(1)
+            label_n, degree_n = self._united(unit_GgD, draws)
         by_degree_n = np.lexsort((np.arange(len(label_n)), -degree_n))
         by_degree_n = by_degree_n[label_n[by_degree_n] >= 0]
-        labels_C, first_C = np.unique(label_n[by_degree_n], return_index=True)
-        place_C = by_degree_n[first_C].argsort().argsort()
+        _, first_C, component_of_n = np.unique(label_n[by_degree_n], return_index=True, return_inverse=True)
         component_n = np.full(len(label_n), -1)
-        component_n[by_degree_n] = place_C[np.searchsorted(labels_C, label_n[by_degree_n])]
-        sum_CD, size_C = _sums(rows_nD, torch.from_numpy(component_n).to(rows_nD.device), len(labels_C))
+        component_n[by_degree_n] = by_degree_n[first_C].argsort().argsort()[component_of_n]
+        sum_CD, size_C = _sums(rows_nD, torch.from_numpy(component_n).to(rows_nD.device), len(first_C))
         return sum_CD / size_C[:, None], int((component_n < 0).sum())
 
-    def _blocks(self, rows_nD: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Blocks of the adjacency: bool (c, n), together all n rows."""
-        unit_nD = self._unit(rows_nD)
-        for block_cD in unit_nD.split(max(1, COSINES_AT_ONCE // len(rows_nD))):
-            yield block_cD @ unit_nD.T > self.tau
+    def _links(self, unit_GgD: torch.Tensor) -> Iterator[np.ndarray]:
+        """Linked pairs of rows of the same group, each once, block by block: indices (2, l) into all rows."""
+        group = unit_GgD.shape[1]
+        groups, rows = max(1, COSINES_AT_ONCE // group**2), max(1, COSINES_AT_ONCE // group)
+        for first in range(0, len(unit_GgD), groups):
+            part_GgD = unit_GgD[first : first + groups]
+            for start in range(0, group, rows):
+                linked_Gcg = part_GgD[:, start : start + rows] @ part_GgD[:, start:].mT > self.tau
+                place, row, column = linked_Gcg.triu(1).nonzero().T.cpu().numpy()
+                yield (first + place) * group + start + np.stack([row, column])
+
+    def _united(self, unit_GgD: torch.Tensor, draws: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Label of each row, -1 if lost, and its number of links, by the released union-find."""
+        labels, degrees, group = [], [], unit_GgD.shape[1]
+        for first, unit_gD in enumerate(unit_GgD):
+            blocks = unit_gD.split(max(1, COSINES_AT_ONCE // group))
+            linked_gg = torch.cat([block_cD @ unit_gD.T > self.tau for block_cD in blocks]).cpu().numpy()
+            sampled = math.ceil(math.log(group) / self.epsilon**2)
+            root_g = union_find_roots(linked_gg, draws.permutation(group)[:sampled])
+            labels.append(np.where(root_g < 0, -1, root_g + first * group))
+            degrees.append(linked_gg.sum(1))
+        return np.concatenate(labels), np.concatenate(degrees)
 
     def _unit(self, rows_nD: torch.Tensor) -> torch.Tensor:
         return rows_nD / rows_nD.norm(dim=-1, keepdim=True).clamp(min=0 if self.official else 1e-12)
-
-
-def _components(blocks: Iterable[torch.Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Component label and number of links of each row; links are handed on block by block."""
-    label_n, degree_n, start = np.arange(rows), np.empty(rows, dtype=np.int64), 0
-    for linked_cn in blocks:
-        stop = start + len(linked_cn)
-        degree_n[start:stop] = linked_cn.sum(1).cpu().numpy()
-        row, column = (index.cpu().numpy() for index in linked_cn.nonzero(as_tuple=True))
-        links = (label_n[row + start], label_n[column])
-        graph = coo_array((np.ones(len(row), dtype=bool), links), shape=(rows, rows))
-        label_n, start = connected_components(graph, directed=False)[1][label_n], stop
-    return label_n, degree_n
-
-
-def _united(linked_nn: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Root that each node points at once the sampled nodes' links are united in order; -1 if that is no root."""
-    parent, rank = list(range(len(linked_nn))), [0] * len(linked_nn)
-
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for node in order.tolist():
-        for neighbour in np.flatnonzero(linked_nn[node]).tolist():
-            a, b = find(node), find(neighbour)
-            if a != b:
-                low, high = (a, b) if rank[a] < rank[b] else (b, a)
-                parent[low] = high
-                rank[high] += rank[low] == rank[high]
-    for node in order.tolist():
-        find(node)
-    root_n = np.array(parent)
-    return np.where(root_n[root_n] == root_n, root_n, -1)
 
 
 def _sums(rows_nD: torch.Tensor, label_n: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,8 +42,6 @@ class VisualSharpV(VisualPruner):
     dissimilarity: Literal["euclidean", "cosine"] = "euclidean"
     first_frame_temporal: Literal["spatial", "zero"] = "spatial"
 
-    may_keep_all = True
-
     def __post_init__(self) -> None:
         for name, allowed in (
             ("mode", ("adaptive", "manual")),
@@ -52,6 +50,7 @@ class VisualSharpV(VisualPruner):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
+        self.may_keep_all = self.mode == "manual"
 
     def select(self, video: VideoTokens) -> Selection:
         spatial_TP, temporal_TP = self.dissimilarities(video.require_finite())

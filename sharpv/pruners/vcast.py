@@ -1,6 +1,6 @@
 """V-CAST: frames where the video changes direction get more tokens; inside a frame the unusual and strong ones stay.
 
-Shape suffixes: T frames, P tokens per frame, D width.
+Shape suffixes: T frames, P tokens per frame, N = T * P, D width.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class VCast(VisualPruner):
 
     Promises: sorted, unique, exactly max(round(T P keep_ratio), T min_k) tokens. Original positions are kept. Raises
     ValueError for features that are not finite, naming the frame.
-    Complexity: O(T P D), no attention.
+    Complexity: O(N D + N log P) time and O(N D) memory, as the authors'; one read-back, of the frames' shares; no
+    attention.
     Deviations: released for Qwen3-VL only, so on another model this is our transfer of the same function; `official`.
     """
 

@@ -65,7 +65,8 @@ class VidCom2(VisualPruner):
         count = int(width * self.channel_ratio)
         if not count:
             raise ValueError(f"channel_ratio={self.channel_ratio} leaves none of {width} channels; choose a larger one")
-        variance_D = features_TPD.flatten(0, 1).var(0, unbiased=False)
+        features_ND = features_TPD.flatten(0, 1)
+        variance_D = (features_ND - features_ND.mean(0)).square_().mean(0)
         return variance_D.argsort(stable=True)[:count]
 
     def scores(self, features_TPD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

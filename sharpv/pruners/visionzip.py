@@ -33,8 +33,10 @@ class VisionZip(VisualPruner):
     Promises: unique, round(keep_ratio P) rows a frame: floor(dominant_share of them) dominant ones in raster order,
     then the contextual ones in raster order of their targets, whose index they carry. Contiguous positions. ValueError
     for features that are not finite, a missing tower, or a share that keeps no token.
-    Complexity: O(T A R^2 E) for a tower without CLS, O(T A R E) with one, both in float32 and in blocks, and O(T M C E)
-    for the merging.
+    Complexity: O(T A R^2 E) time for the attention of a tower without CLS, O(T A R E) with one, frame by frame in
+    blocks of SCORES_AT_ONCE float32 scores; O(T M C (E + D)) time for the merging; O(N (C + D)) memory beside the
+    blocks. The authors have the tower return its attentions, T A R^2 of them at once and with CLS too; their merging
+    costs the same.
     Deviations: works on the tokens after projector and pooling, as the port does, where the original works before the
     projector; the CLS token, counted as dominant there, is no video token here, so all rows are patches. The port's
     defect with newlines in every grid row (rows permuted before newlines are put in) has no counterpart.

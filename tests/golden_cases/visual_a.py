@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
+from sharpv.pruners.clustering import dpc_knn, refine, run_lengths
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
-from sharpv.pruners.prumerge import PruMerge, PruMergePlus
-from sharpv.pruners.prunevid import PruneVidMerge, dpc_knn, refine, run_lengths
+from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.prumerge_plus import PruMergePlus
+from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.tokens import Selection, Tower, VideoTokens
 
-from .visual_b import Result, close, read, same
+from .recorded import Result, close, read, same
 
 TOWER_HEADS = 4
 

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from sharpv.pruners.evs import EVS
@@ -23,33 +21,11 @@ from sharpv.pruners.vcast import VCast
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.tokens import Tower, VideoTokens
 
-Result = tuple[int, float]
-
-
-def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of one file."""
-    with safe_open(path, "pt") as file:
-        return load_file(path), file.metadata()
+from .recorded import Result, close, read, same
 
 
 def tokens(features_TPD: torch.Tensor, seed: int = 0, tower: Tower | None = None) -> VideoTokens:
     return VideoTokens(features_TPD, (1, features_TPD.shape[1]), seed, tower)
-
-
-def same(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> int:
-    """Number of integers compared; all must be equal."""
-    assert ours.shape == theirs.shape, f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}"
-    wrong = int((ours != theirs).sum())
-    assert not wrong, f"{name}: {wrong} of {theirs.numel()} differ"
-    return theirs.numel()
-
-
-def close(name: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> float:
-    """Largest absolute difference; at most the tolerance."""
-    assert ours.shape == theirs.shape, f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}"
-    difference = float((ours - theirs).abs().max())
-    assert difference <= tolerance, f"{name}: differs by {difference:.2e}, tolerance {tolerance:.0e}"
-    return difference
 
 
 def counts(origin_K: torch.Tensor, video: VideoTokens) -> torch.Tensor:
