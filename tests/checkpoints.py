@@ -13,7 +13,7 @@ FRAMES, SIDE, RANK, STOP = 16, 3, 4, 2
 
 
 def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
-    """A PLLaVA folder as it is released (PEFT-wrapped names, LoRA apart, two shards); the stock model that it equals."""
+    """A PLLaVA folder as released (PEFT-wrapped names, LoRA apart, two shards); the stock model that it equals."""
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(pllava_config()).eval()
     model.lm_head.weight.data[:] = 0

@@ -1,0 +1,111 @@
+"""The judge of open answers, against a stand-in server that speaks the OpenAI protocol."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from sharpv.evaluation import judge as judging
+from sharpv.evaluation.judge import Judge, Question, Verdict, apply, parse_verdict
+from sharpv.evaluation.samples import Sample
+
+
+@pytest.fixture
+def server():
+    """Says yes where the prediction holds the answer; `asked` counts requests, `broken` makes it fail."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+            self.server.asked.append(content)
+            if self.server.broken > 0:
+                self.server.broken -= 1
+                self.send_error(503)
+                return
+            answer, prediction = (line.split(": ", 1)[1] for line in content.splitlines()[-2:])
+            said = "yes" if answer in prediction else "no"
+            reply = f"{{'pred': '{said}', 'score': {5 if said == 'yes' else 1}}}"
+            body = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "stand-in",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}],
+            }
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *arguments):
+            return
+
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.asked, found.broken = [], 0
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+
+
+def judge_at(server, **settings):
+    return Judge(f"http://127.0.0.1:{server.server_port}/v1", "stand-in", **settings)
+
+
+QUESTIONS = [Question("what colour", "red", "it is red"), Question("what colour", "red", "blue")]
+
+
+def test_verdicts_come_in_order_and_are_asked_once(server, tmp_path):
+    cache = tmp_path / "judge.jsonl"
+    judge = judge_at(server)
+    assert judge.verdicts([*QUESTIONS, QUESTIONS[0]], cache) == [Verdict(True, 5), Verdict(False, 1), Verdict(True, 5)]
+    assert len(server.asked) == 2
+    judge_at(server).verdicts(QUESTIONS, cache)
+    assert len(server.asked) == 2
+
+
+def test_a_torn_cache_line_is_asked_again(server, tmp_path):
+    cache = tmp_path / "judge.jsonl"
+    judge_at(server).verdicts(QUESTIONS, cache)
+    cache.write_text(cache.read_text()[:-5])
+    assert judge_at(server).verdicts(QUESTIONS, cache)[1] == Verdict(False, 1)
+    assert len(server.asked) == 3
+
+
+def test_another_prompt_or_model_asks_anew(server, tmp_path):
+    cache = tmp_path / "judge.jsonl"
+    judge_at(server).verdicts(QUESTIONS, cache)
+    judge_at(server, prompt=judging.PROMPT.replace("Compare", "Please compare")).verdicts(QUESTIONS, cache)
+    assert len(server.asked) == 4
+
+
+def test_a_failing_endpoint_is_tried_again(server, tmp_path, monkeypatch):
+    server.broken = 1
+    assert judge_at(server, workers=1).verdicts(QUESTIONS[:1], tmp_path / "judge.jsonl") == [Verdict(True, 5)]
+    assert len(server.asked) == 2
+
+
+def test_a_dead_judge_is_told_before_any_generation():
+    with pytest.raises(ValueError, match="does not answer"):
+        Judge("http://127.0.0.1:9/v1", "stand-in").require()
+
+
+def test_a_living_judge_passes(server):
+    judge_at(server).require()
+
+
+@pytest.mark.parametrize(
+    "reply", ["", "yes", '{"pred": "maybe", "score": 3}', '{"pred": "no", "score": 9}', '{"score": 3}']
+)
+def test_a_reply_without_a_verdict_is_no_verdict(reply):
+    with pytest.raises(ValueError, match="no verdict"):
+        parse_verdict(reply)
+
+
+def test_scores_are_replaced_and_failed_answers_are_not_sent(server, tmp_path):
+    sample = Sample("actnetqa", "t", 0, "", tmp_path, "red", 8, "h", {"question": "what colour"})
+    scores = [{"gold": "red", "score": 0.0, "judge_score": 0.0} for _ in range(2)]
+    apply(judge_at(server), scores, ["it is red", ""], [sample, sample], tmp_path / "judge.jsonl")
+    assert scores[0] == {"gold": "red", "score": 1.0, "judge_score": 5.0, "offline_score": 0.0}
+    assert scores[1]["score"] == 0.0
+    assert len(server.asked) == 1

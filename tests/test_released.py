@@ -1,0 +1,162 @@
+"""The released benchmarks on fixture data in their own layouts, with small checkpoints of both model families."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkpoints import write_pllava
+
+from sharpv.evaluation import released, upstream
+from sharpv.reports.store import read_jsonl
+from sharpv.tiny.build import CHECKPOINT
+
+FIXTURES = Path(__file__).parent / "fixtures" / "hub_home"
+BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
+ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]
+UNREADABLE = 2 + 2
+"""Questions of the missing VideoMME video and of the broken NExT-QA one."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """What HF_HOME is to a user, in a copy that caches may be written to."""
+    folder = tmp_path_factory.mktemp("home") / "hub_home"
+    shutil.copytree(FIXTURES, folder)
+    return folder
+
+
+def run(home, results, *arguments):
+    environment = os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "run.py", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def family(name, folder):
+    if name == "pllava_7b":
+        write_pllava(folder)
+        return ["model=pllava_7b", f"model.path={folder}", "model.dtype=float32"]
+    small = ["model.frames=8", "model.dtype=float32", "model.stop_tokens=[<|im_end|>]"]
+    return ["model=llava_ov_7b", f"model.path={CHECKPOINT}", *small]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llava_ov_7b", "pllava_7b"])
+def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path, name):
+    arguments = [*family(name, tmp_path / "weights"), BENCHMARKS, f"rows=[{','.join(ROWS)}]", "warm_up=0"]
+    ran = run(home, tmp_path, *arguments, "scoring=upstream")
+    failed = UNREADABLE * len(ROWS)
+    assert ran.returncode == 1, ran.stderr
+    assert f"INCOMPLETE: {failed} answers failed" in ran.stdout
+    assert "sharpv_mvbench_fine_grained_pose: n/a" in ran.stdout
+    assert "fixture4.mp4" in ran.stdout
+
+    stored = [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in read_jsonl(path)]
+    reasons = {line["error"] for line in stored if line["status"] == "error"}
+    assert sum(line["status"] == "error" for line in stored) == failed
+    assert any("does not exist" in reason for reason in reasons)
+    assert any("cannot be read" in reason for reason in reasons)
+    assert {line["row"] for line in stored if line["status"] == "ok" and line["token_budget"] < 1} >= set(ROWS[1:])
+
+    table = pd.read_csv(tmp_path / "table3.csv")
+    assert len(table) == len(ROWS)
+    assert table["n_questions"].eq(38 + 10 + 6 + 4).all()
+    beside = pd.read_csv(tmp_path / "table3_upstream.csv").set_index(["row", "benchmark"])
+    assert beside["upstream"].notna().groupby("benchmark").all().to_dict() == {
+        "mvbench": True,
+        "videomme": True,
+        "nextqa": True,
+        "actnetqa": False,
+    }
+
+
+@pytest.mark.slow
+def test_check_names_what_is_missing_and_what_is_there(home, tmp_path):
+    ran = run(home, tmp_path, "check", "model=llava_ov_7b", "benchmarks=[videomme,nextqa]")
+    assert ran.returncode == 1
+    assert "hf download llava-hf/llava-onevision-qwen2-7b-ov-hf" in ran.stdout
+    assert "1 of 5 missing (2 questions become errors)" in ran.stdout
+    assert "ok       videos of nextqa: all 3, 6 questions" in ran.stdout
+    ready = run(home, tmp_path, "check", "model=tiny", "benchmark=nextqa")
+    assert (ready.returncode, ready.stdout.splitlines()[-1]) == (0, "a run can start")
+
+
+def docs(benchmark):
+    files = {
+        "mvbench": "OpenGVLab--MVBench/snapshots/*/json/action_antonym.json",
+        "videomme": "lmms-eval--Video-MME/snapshots/*/videomme/*.parquet",
+        "nextqa": "lmms-eval--NExTQA/snapshots/*/MC/*.parquet",
+        "actnetqa": "lmms-eval--ActivityNetQA/snapshots/*/data/*.parquet",
+    }
+    path = next((FIXTURES / "hub").glob(f"datasets--{files[benchmark]}"))
+    if path.suffix == ".json":
+        return json.loads(path.read_text())
+    return pd.read_parquet(path).to_dict("records")
+
+
+ASKED = {
+    "mvbench": ("mvbench.utils", "mvbench_doc_to_text", {"post_prompt": "Only give the best option.\n"}),
+    "videomme": (
+        "videomme.utils",
+        "videomme_doc_to_text",
+        {"pre_prompt": "", "post_prompt": "\nAnswer with the option's letter from the given choices directly."},
+    ),
+    "nextqa": ("nextqa.utils", "nextqa_doc_to_text_mc", None),
+    "actnetqa": (
+        "activitynetqa.utils",
+        "activitynetqa_doc_to_text",
+        {"pre_prompt": "", "post_prompt": " Answer the question using a single word or phrase."},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", ASKED)
+def test_requests_are_upstreams(benchmark):
+    from golden_cases.llava_onevision import task_of
+
+    module, function, settings = ASKED[benchmark]
+    theirs = getattr(import_module(f"lmms_eval.tasks.{module}"), function)
+    names = {"mvbench": "sharpv_mvbench_action_antonym", "videomme": "sharpv_videomme_long"}
+    task = task_of(names.get(benchmark, f"sharpv_{benchmark}"))
+    found = docs(benchmark)
+    assert found
+    for doc in found:
+        assert task["doc_to_text"](doc, task["lmms_eval_specific_kwargs"]["default"]) == theirs(doc, settings)
+
+
+def test_mvbench_folders_are_upstreams():
+    from golden_cases.llava_onevision import task_of
+    from lmms_eval.tasks.mvbench.utils import DATA_LIST
+
+    for name, folder in DATA_LIST.items():
+        task = task_of(f"sharpv_mvbench_{name}")
+        assert {settings["folder"] for settings in task["lmms_eval_specific_kwargs"].values()} == {folder}
+    assert len(task_of("sharpv_mvbench")["task"]) == len(DATA_LIST) == 20
+
+
+def test_upstream_leaves_empty_answers_out_and_ours_counts_them():
+    doc = docs("mvbench")[0]
+    _, percent = upstream.score("mvbench", [doc] * 4, ["(B)", "", "", ""])
+    assert percent == 100
+    from sharpv.evaluation.scoring import mvbench_results
+
+    assert sum(mvbench_results(doc, [text])["accuracy"]["score"] for text in ["(B)", "", "", ""]) == 1
+
+
+def test_upstream_has_no_offline_score_of_open_answers():
+    with pytest.raises(ValueError, match="actnetqa.*there are: mvbench, videomme, nextqa"):
+        upstream.score("actnetqa", [], [])
+
+
+def test_videos_are_found_where_upstream_lays_them(home, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(home))
+    assert released.videomme_video({"videoID": "fixture0"}) == [str(home / "videomme" / "data" / "fixture0.mp4")]
+    assert released.nextqa_video({"video": 4010069381})[0].endswith("NExTVideo/4010069381.mp4")
+    settings = {"folder": "tvqa/video_fps3_hq_segment"}
+    assert Path(released.mvbench_video({"video": "clip_episodic_reasoning"}, settings)[0]).is_dir()
