@@ -30,7 +30,7 @@ def newest_runs(runs: Path) -> list[Path]:
         )
     cells: dict[tuple, Path] = {}
     for folder in complete:
-        if _origin(infos[folder]) == _origin(infos[newest]):
+        if _origin(infos[folder]) == _origin(infos[newest]) and _rows(folder) > 1:
             cells.setdefault((infos[folder]["model"]["name"], infos[folder].get("benchmark")), folder)
     return sorted(cells.values())
 

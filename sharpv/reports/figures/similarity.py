@@ -1,9 +1,5 @@
-"""Fig. 3: how much the states entering each layer still resemble what was fed in, by kind of token.
+"""Fig. 3: how much the states entering each layer still resemble what was fed in, by kind of token."""
 
-Shape suffixes: N answers, L layers.
-"""
-
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,17 +53,18 @@ def similarity_figure(samples: pd.DataFrame, model: str) -> Figure:
     return figure
 
 
-def _per_layer(dense: pd.DataFrame, name: str) -> np.ndarray | None:
-    """Cosines (N, L) of the answers that have them, a layer without one as NaN; None where none has."""
+def _per_layer(dense: pd.DataFrame, name: str) -> pd.DataFrame | None:
+    """Cosines, a line an answer that has them and a column a layer, NaN where a layer has none; None without any."""
     found = [cosines for cosines in dense[f"layers.cosine_{name}"] if isinstance(cosines, list) and cosines]
-    return np.array(found, dtype=float) if found else None
+    return pd.DataFrame(found, dtype=float) if found else None
 
 
-def _line(axes: Axes, cosine_NL: np.ndarray, name: str) -> float:
+def _line(axes: Axes, cosines: pd.DataFrame, name: str) -> float:
     """Draw a kind of token; the height of its last point."""
     _, shade, dashes = TOKENS[name]
-    layers, mean_L = np.arange(cosine_NL.shape[1]), np.nanmean(cosine_NL, axis=0)
-    low_L, high_L = np.nanpercentile(cosine_NL, [10, 90], axis=0)
-    axes.fill_between(layers, low_L, high_L, color=shade, alpha=0.18, linewidth=0)
-    axes.plot(layers, mean_L, color=shade, linestyle=dashes, marker="o", markersize=2.2)
-    return float(mean_L[-1])
+    mean = cosines.mean()
+    axes.fill_between(
+        cosines.columns, cosines.quantile(0.1), cosines.quantile(0.9), color=shade, alpha=0.18, linewidth=0
+    )
+    axes.plot(cosines.columns, mean, color=shade, linestyle=dashes, marker="o", markersize=2.2)
+    return float(mean.iloc[-1])
