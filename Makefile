@@ -9,7 +9,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.p
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean
+.PHONY: help setup table1 table2 table3 table4 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,16 @@ table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PR
 
 figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/
 	@$(RUN) -m sharpv.reports figures
+
+report: setup ## one HTML page of the newest complete experiment; writes results/report.html (RUNS=... VIDEOS=... for others)
+	@$(RUN) -m sharpv.reports.page $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
+
+demo: setup ## one question with and without pruning: VIDEO=path QUESTION="..." (default: a tiny video); writes results/demo/
+	@test -n "$(VIDEO)" || $(RUN) -c "from sharpv.paths import tasks_dir; from sharpv.tiny.benchmarks import write_benchmarks as w; w(tasks_dir() / 'tiny' / 'data')"
+	@$(RUN) run.py demo video="$(or $(VIDEO),tasks/tiny/data/videos/100003.mp4)" question="$(or $(QUESTION),Where does the moving object go?)"
+
+new-method: setup ## start a method: NAME=my_method writes its file, its configurations and its test line
+	@$(RUN) scripts/new_method.py $(NAME)
 
 audit: setup ## where the paper's tables contradict themselves; writes docs/paper_audit.md
 	@$(RUN) -m sharpv.reports audit

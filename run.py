@@ -8,11 +8,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sharpv.evaluation.configure import register_resolvers
+from sharpv.evaluation.configure import quoted, register_resolvers
 
 COMMANDS = {
     "run": "sharpv.evaluation.experiment:run",
     "calibrate": "sharpv.evaluation.calibrate:calibrate",
+    "demo": "sharpv.evaluation.demo:demo",
     "check": "sharpv.evaluation.check:check",
     "unpack": "sharpv.evaluation.unpack:unpack",
     "status": "sharpv.evaluation.status:status",
@@ -48,4 +49,5 @@ if __name__ == "__main__":
         if sys.argv[1] not in COMMANDS:
             sys.exit(f"error: unknown command {sys.argv[1]!r}; there are: {', '.join(COMMANDS)}")
         sys.argv[1] = f"command={sys.argv[1]}"
+    sys.argv[1:] = map(quoted, sys.argv[1:])
     main()

@@ -20,6 +20,7 @@ def write_run(
     rows: int,
     shape: tuple[int, int, int] = (8, 6, 6),
     a_video: int = 2,
+    first: int = 0,
     changes: dict[tuple[int, int], dict[str, Any]] | None = None,
 ) -> None:
     """A complete run: row 0 is dense and keeps all, others keep a random tenth to half; `changes` replaces fields of
@@ -30,7 +31,7 @@ def write_run(
     (folder / "run.json").write_text(json.dumps(info))
     generator = np.random.default_rng(0)
     with (folder / "samples.jsonl").open("w") as samples, (folder / "scores.jsonl").open("w") as scores:
-        for question in range(questions):
+        for question in range(first, first + questions):
             for row in range(rows):
                 sample, score = _answer(question, row, shape, a_video, generator)
                 changed = (changes or {}).get((question, row), {})

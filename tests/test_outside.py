@@ -58,7 +58,7 @@ def declare(folder, line):
 
 def composed(*overrides):
     configure.register_resolvers()
-    with initialize_config_dir(str(configure.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(configure.CONFIGS)):
         return compose("config", list(overrides))
 
 

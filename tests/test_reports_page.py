@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from page_runs import write_run, write_videos
 
-from sharpv.reports.page import figure_files, newest_run, write_page
+from sharpv.reports.page import figure_files, write_page
 from sharpv.reports.page_data import FAILED, MISSING, QUESTIONS_A_BLOCK, RIGHT, WRONG
 from sharpv.reports.store import load_run
 
@@ -63,7 +63,7 @@ def made(tmp_path_factory):
     write_videos(folder / "videos", 34)
     (folder / "figures").mkdir()
     (folder / "figures" / "pareto.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    write_page(folder / "run", folder / "page.html", folder / "videos", folder / "figures")
+    write_page([folder / "run"], folder / "page.html", folder / "videos", folder / "figures")
     return folder
 
 
@@ -126,7 +126,7 @@ def test_a_name_that_two_files_have_and_a_broken_file_give_reasons(tmp_path):
     write_videos(tmp_path / "videos", 1)
     write_videos(tmp_path / "videos" / "again", 1)
     (tmp_path / "videos" / "v1.mp4").write_bytes(b"no video")
-    write_page(tmp_path / "run", tmp_path / "page.html", tmp_path / "videos", tmp_path)
+    write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path / "videos", tmp_path)
     reasons = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])["reasons"]
     assert "2 files are called v0.mp4" in reasons[0]
     assert "cannot be read" in reasons[1]
@@ -139,7 +139,7 @@ def test_answers_that_a_row_lacks_and_questions_without_any_answer_are_told_apar
     (tmp_path / "run" / "samples.jsonl").write_text("".join(lines[:-1]))
     scores = (tmp_path / "run" / "scores.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "run" / "scores.jsonl").write_text("".join(scores[:-1]))
-    write_page(tmp_path / "run", tmp_path / "page.html", tmp_path, tmp_path)
+    write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
     index = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])
     assert [line["verdict"][3] for line in index["answers"]] == [FAILED, FAILED]
     assert index["answers"][1]["verdict"][4] == MISSING
@@ -160,14 +160,14 @@ def test_nothing_of_the_run_is_markup_and_nothing_is_fetched(made, page, index):
 
 
 def test_the_same_store_gives_the_same_bytes(made, tmp_path):
-    write_page(made / "run", tmp_path / "again.html", made / "videos", made / "figures")
+    write_page([made / "run"], tmp_path / "again.html", made / "videos", made / "figures")
     assert (tmp_path / "again.html").read_bytes() == (made / "page.html").read_bytes()
 
 
 def test_answers_that_disagree_about_the_grid_are_refused(tmp_path):
     write_run(tmp_path / "run", 4, 2, changes={(1, 1): {"grid": [4, 9]}})
     with pytest.raises(ValueError, match=r"shape \(8, 6, 6\) and \(8, 4, 9\)"):
-        write_page(tmp_path / "run", tmp_path / "page.html", tmp_path, tmp_path)
+        write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
 
 
 def test_a_figure_as_svg_goes_before_its_png(tmp_path):
@@ -177,9 +177,17 @@ def test_a_figure_as_svg_goes_before_its_png(tmp_path):
     assert figure_files(tmp_path / "none") == []
 
 
-def test_without_a_scored_run_the_command_says_how_to_make_one(tmp_path):
-    with pytest.raises(ValueError, match="make table3"):
-        newest_run(tmp_path)
+def test_runs_of_one_model_make_one_page_and_of_two_models_none(tmp_path):
+    write_run(tmp_path / "a", 4, 2)
+    write_run(tmp_path / "b", 4, 2, first=4)
+    write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
+    index = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])
+    assert index["doc"] == list(range(8))
+    assert [run["folder"] for run in index["runs"]] == ["a", "b"]
+    info = json.loads((tmp_path / "b" / "run.json").read_text())
+    (tmp_path / "b" / "run.json").write_text(json.dumps(info | {"model": info["model"] | {"name": "other"}}))
+    with pytest.raises(ValueError, match=r"one model, these runs are of \['other', 'tiny'\]"):
+        write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
 
 
 def test_the_command_needs_no_torch(made, tmp_path):

@@ -1,6 +1,7 @@
 """From configuration files to objects; every object by `_target_`, every mistyped name answered with the valid ones."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ def register_resolvers() -> None:
     from sharpv.tiny.build import CHECKPOINT
 
     OmegaConf.register_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
+
+
+def quoted(argument: str) -> str:
+    """A command line's `video=` or `question=` in Hydra's quotes: paths and questions hold commas and apostrophes."""
+    name, _, value = argument.partition("=")
+    if name not in ("video", "question") or not value or value[0] in "'\"":
+        return argument
+    # A backslash is special to Hydra only where a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
+    return f'{name}="{escaped}"'
 
 
 def build(config: Any) -> Any:

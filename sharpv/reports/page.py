@@ -1,6 +1,6 @@
-"""One self-contained HTML page of a run: overview, table, figures, and every answer with the tokens that were kept.
+"""One self-contained HTML page of runs: overview, table, figures, and every answer with the tokens that were kept.
 
-python -m sharpv.reports.page [RUN_DIR] [--output FILE] [--videos FOLDER] [--figures FOLDER]
+python -m sharpv.reports.page [RUN_DIR ...] [--output FILE] [--videos FOLDER] [--figures FOLDER]
 
 Needs the run store alone (the videos for the pictures); the page itself fetches nothing. Its parts are in assets/.
 """
@@ -16,34 +16,43 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 
 from sharpv.paths import REPOSITORY, results_dir, tasks_dir
 from sharpv.reports import table3_notes
 from sharpv.reports.page_data import PageData, packed
 from sharpv.reports.page_pictures import TILES_A_ROW, Sheet, sheets
+from sharpv.reports.runs import newest_runs, paper_columns
 from sharpv.reports.store import Run, load_run
 from sharpv.reports.table3 import build_table3
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("common.js", "table.js", "filters.js", "samples.js", "strip.js", "page.js")
+SHOWN = ("status", "created", "command", "dtype", "attention", "hardware", "versions", "git")
+ABOUT_PICTURES = (
+    "Film strips: as many frames as the model saw, taken evenly from the first to the last of the video, as "
+    "LLaVA-OneVision takes them; a model that crops or samples otherwise saw others."
+)
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def write_page(run_dir: Path, output: Path, videos: Path, figures: Path, side: int = 96) -> None:
-    """Write the page of a run folder. videos: where its videos lie, at any depth. figures: *.svg and *.png to embed,
-    an SVG before a PNG of the same name. side: of a frame's picture in pixels.
+def write_page(run_dirs: Sequence[Path], output: Path, videos: Path, figures: Path, side: int = 96) -> None:
+    """Write the page of run folders of one model. videos: where their videos lie, at any depth. figures: *.svg and
+    *.png to embed, an SVG before a PNG of the same name. side: of a frame's picture in pixels.
 
-    Raises ValueError for a folder that holds no scored run, or one that no column of the table is for.
+    Raises ValueError for a folder that holds no scored run, for runs of several models, and where no column of the
+    table is for their benchmarks.
     """
-    run = load_run(run_dir)
-    table, notes = _table(run)
-    data = PageData(run, table["row"].tolist())
+    runs = [load_run(folder) for folder in run_dirs]
+    models = {run.info["model"]["name"]: run.info["model"]["display"] for run in runs}
+    if len(models) != 1:
+        raise ValueError(f"a page is for one model, these runs are of {sorted(models)}: make a page for each")
+    table, notes = _table(runs)
+    data = PageData(runs, table["row"].tolist())
     pictures = sheets(videos, data.frames_of_videos(), side)
-    info = {name: value for name, value in run.info.items() if name != "schema"}
     drawings = figure_files(figures)
     index = data.index() | {
-        "run": info | {"folder": run.folder.name},
+        "runs": [{"folder": run.folder.name} | {name: run.info.get(name) for name in SHOWN} for run in runs],
+        "model": next(iter(models.values())),
         "table": json.loads(table.to_json(orient="records")),
         **notes,
         "tiles_a_row": TILES_A_ROW,
@@ -56,7 +65,7 @@ def write_page(run_dir: Path, output: Path, videos: Path, figures: Path, side: i
         *((f"figure-{i}", base64.b64encode(path.read_bytes()).decode()) for i, path in enumerate(drawings)),
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render(info["model"]["display"], packed(index), blocks))
+    output.write_text(render(index["model"], packed(index), blocks))
 
 
 def render(title: str, index: str, blocks: Sequence[tuple[str, str]]) -> str:
@@ -84,50 +93,31 @@ def figure_files(folder: Path) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def _table(run: Run) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Table 3 of this run with its warnings and notes."""
-    paper = pd.read_csv(REPOSITORY / "results" / "paper" / "table3.csv")
-    columns = _columns(run)
-    table = build_table3([run], paper, columns)
+def _table(runs: Sequence[Run]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Table 3 of these runs with its warnings and notes."""
+    paper, columns = pd.read_csv(REPOSITORY / "results" / "paper" / "table3.csv"), paper_columns(runs)
+    table = build_table3(list(runs), paper, columns)
     return table, {
-        "benchmarks": columns,
-        "warnings": table3_notes.warnings(table, [run]),
-        "notes": table3_notes.notes(table, paper, [run], columns),
+        "warnings": table3_notes.warnings(table, list(runs)),
+        "notes": [*table3_notes.notes(table, paper, list(runs), columns), ABOUT_PICTURES],
     }
-
-
-def _columns(run: Run) -> dict[str, str]:
-    """The table's columns that this run's benchmarks fill, as configs/benchmark/ says."""
-    settings = [yaml.safe_load(path.read_text()) for path in (REPOSITORY / "configs" / "benchmark").glob("*.yaml")]
-    stored = set(run.samples["benchmark"])
-    columns = {column: one["task"] for one in settings if one["task"] in stored for column in one["columns"]}
-    if not columns:
-        raise ValueError(f"{run.folder}: no file of configs/benchmark/ is for its benchmarks {sorted(stored)}: add one")
-    return columns
-
-
-def newest_run(folder: Path) -> Path:
-    """The run folder that was written last among those with scores. ValueError where there is none."""
-    scored = [path.parent for path in folder.glob("*/scores.jsonl")]
-    if not scored:
-        raise ValueError(f"{folder} holds no scored run: make one, as with `make table3`")
-    return max(scored, key=lambda run: (run / "scores.jsonl").stat().st_mtime)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sharpv.reports.page", description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", type=Path, help="a folder of results/runs/ (default: scored last)")
+    newest = "folders of results/runs/; none: the newest complete experiment with more than one row"
+    parser.add_argument("runs", nargs="*", type=Path, help=newest)
     parser.add_argument("--output", type=Path, default=results_dir() / "report.html")
-    parser.add_argument("--videos", type=Path, default=tasks_dir() / "tiny" / "data" / "videos")
+    parser.add_argument("--videos", type=Path, default=tasks_dir(), help="that holds them at any depth")
     parser.add_argument("--figures", type=Path, default=results_dir() / "figures")
     parser.add_argument("--side", type=int, default=96, help="pixels of a frame's longer side")
     arguments = parser.parse_args()
     try:
-        run = arguments.run or newest_run(results_dir() / "runs")
-        write_page(run, arguments.output, arguments.videos, arguments.figures, arguments.side)
+        runs = arguments.runs or newest_runs(results_dir() / "runs")
+        write_page(runs, arguments.output, arguments.videos, arguments.figures, arguments.side)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, from {run}")
+    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, from {', '.join(map(str, runs))}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the page shows, from a run: one compact index of all answers, and blocks of kept tokens for later.
+"""What the page shows, from runs: one compact index of all answers, and blocks of kept tokens for later.
 
 Shape suffixes: N tokens of a video, T frames.
 """
@@ -6,7 +6,7 @@ Shape suffixes: N tokens of a video, T frames.
 import base64
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import isnan
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sharpv.reports.masks import kept_mask
 from sharpv.reports.store import Run
 
 QUESTIONS_A_BLOCK = 64
@@ -40,15 +41,15 @@ class Texts:
 
 
 class PageData:
-    """The answers of one run, question by question and line by line; a line is a table row at one seed.
+    """The answers of runs of one model, question by question and line by line; a line is a table row at one seed.
 
     ValueError where answers to one question disagree about its frames or grid, or a question has no answer at all.
     """
 
-    def __init__(self, run: Run, order: list[str]):
+    def __init__(self, runs: Sequence[Run], order: list[str]):
         """order: names of table rows, as the table shows them; others come behind."""
-        self.run, self.texts = run, Texts()
-        answers = run.answers()
+        self.texts = Texts()
+        answers = pd.concat([run.answers() for run in runs], ignore_index=True)
         self.questions = answers.drop_duplicates(QUESTION)[[*QUESTION, "video"]].reset_index(drop=True)
         lines = answers.drop_duplicates(LINE)[[*LINE, "method", "kind"]]
         rank = {name: place for place, name in enumerate(order)}
@@ -157,7 +158,5 @@ def _rounded(values: pd.Series) -> list[float | None]:
 def _shares(bits: Any, per_frame: Any, shape: tuple[int, int, int] | None) -> list[float] | None:
     if not isinstance(bits, str) or shape is None:
         return None
-    frames, height, width = shape
-    kept_N = np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=frames * height * width)
-    kept_T = kept_N.reshape(frames, -1).sum(1)
+    kept_T = kept_mask(bits, shape[0], shape[1:]).sum((1, 2))
     return None if np.allclose(kept_T, per_frame) else [round(float(share), 3) for share in per_frame]

@@ -19,23 +19,21 @@ function facts(pairs) {
 }
 
 function overview() {
-  const { run } = data, answers = data.answers.flatMap((line) => line.verdict);
-  const listed = (values) => Object.entries(values).map(([name, value]) => `${name} ${value}`).join(" · ");
-  const failed = answers.filter((verdict) => verdict === FAILED).length;
-  const counts = data.tasks.map(() => 0);
-  data.task.forEach((task) => counts[task]++);
+  const listed = (values) => Object.entries(values ?? {}).map(([name, value]) => `${name} ${value}`).join(" · ");
+  const stated = (read) => [...new Set(data.runs.map(read))].filter(Boolean).join(" / ") || "not recorded";
+  const failed = data.answers.flatMap((line) => line.verdict).filter((verdict) => verdict === FAILED).length;
   const perBenchmark = {};
-  data.tasks.forEach(([benchmark], i) => (perBenchmark[benchmark] = (perBenchmark[benchmark] ?? 0) + counts[i]));
+  data.task.forEach((task) => (perBenchmark[data.tasks[task][0]] = (perBenchmark[data.tasks[task][0]] ?? 0) + 1));
   const shapes = data.shapes.filter(Boolean).map(([frames, height, width]) => `${frames} frames × ${height} × ${width}`);
   return facts([
-    ["Status", run.status + (failed ? `, ${failed} answers failed` : "")],
-    ["Run", `${run.folder}, ${run.created}`],
-    ["Command", run.command],
-    ["Model", `${run.model.display}, ${run.dtype ?? "?"}, attention ${run.attention ?? "?"}`],
+    ["Status", stated((run) => run.status) + (failed ? `, ${failed} answers failed` : "")],
+    ["Runs", data.runs.map((run) => `${run.folder} (${run.created})`).join(" · ")],
+    ["Command", stated((run) => run.command)],
+    ["Model", `${data.model}, ${stated((run) => run.dtype)}, attention ${stated((run) => run.attention)}`],
     ["Visual tokens", shapes.join(" · ") || "none"],
     ["Questions", `${data.task.length} about ${data.videos.length} videos: ${listed(perBenchmark)}`],
-    ["Hardware", listed(run.hardware)],
-    ["Versions", listed(run.versions)],
+    ["Hardware", stated((run) => listed(run.hardware))],
+    ["Versions", stated((run) => listed(run.git ? { ...run.versions, git: run.git } : run.versions))],
   ]);
 }
 
@@ -60,9 +58,9 @@ async function showFigures(section) {
 async function start() {
   data = await unpack(document.getElementById("index").textContent);
   data.dense = data.lines.findIndex((line) => line.kind === "dense");
-  const { folder, status } = data.run;
-  const size = `${data.task.length} questions × ${data.lines.length} lines`;
-  document.getElementById("summary").textContent = `run ${folder} · ${status} · ${size}`;
+  const states = [...new Set(data.runs.map((run) => run.status))].join(", ");
+  const runs = `${data.runs.length} ${data.runs.length > 1 ? "runs" : "run"}, ${states}`;
+  document.getElementById("summary").textContent = `${runs} · ${data.task.length} questions × ${data.lines.length} lines`;
   for (const name of Object.keys(TABS)) document.getElementById(`tab-${name}`).onclick = () => go({ tab: name });
   addEventListener("hashchange", () => { readAddress(); showTab(); });
   readAddress();
