@@ -190,7 +190,7 @@ class Dialogues(torch.utils.data.Dataset):
 
     def __init__(self, config: DictConfig, stage: str, tokenizer, features: np.ndarray, start: int):
         self.config, self.options, self.features, self.start = config, config[stage], features, start
-        self.packer = Packer(tokenizer, self.options.capacity)
+        self.packer = Packer(tokenizer, self.options.capacity, self.options.five_options)
 
     def __len__(self) -> int:
         return self.options.steps - self.start

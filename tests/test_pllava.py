@@ -40,7 +40,9 @@ def test_a_released_checkpoint_gives_the_model_that_it_was_made_from(released):
 
 def test_lora_alpha_scales_what_is_merged(released, prompt):
     folder, _ = released
-    weights = [load(folder, lora_alpha=alpha).model.language_model.layers[0].self_attn.q_proj.weight for alpha in (4, 8)]
+    weights = [
+        load(folder, lora_alpha=alpha).model.language_model.layers[0].self_attn.q_proj.weight for alpha in (4, 8)
+    ]
     assert not torch.allclose(*weights)
 
 

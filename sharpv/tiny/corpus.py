@@ -47,10 +47,13 @@ class Packed:
 
 
 class Packer:
-    """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video."""
+    """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int):
-        self.tokenizer, self.capacity = tokenizer, capacity
+    five_options: share of five among questions with options, where there are so many possible answers; else four.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int, five_options: float = 0.34):
+        self.tokenizer, self.capacity, self.five_options = tokenizer, capacity, five_options
         self.head, self.tail = PROMPT.split(VIDEO)
         self.turn_end = tokenizer.eos_token_id
         self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
@@ -82,7 +85,7 @@ class Packer:
         possible = len(POOLS[question.pool])
         if possible < 4 or rng.random() >= options:
             return prompt_text(question, "open"), question.answer, question.answer, True
-        count = 5 if possible > 4 and rng.random() < 0.34 else 4
+        count = 5 if possible > 4 and rng.random() < self.five_options else 4
         question = with_options(question, scene, count, rng)
         style = "mvbench" if count == 4 and rng.random() < 0.5 else "letter"
         return prompt_text(question, style), self._reply(question, reply), question.answer, True
