@@ -1,5 +1,7 @@
 """Measurements: formulas against a counter on real modules, peaks of known allocations, clocks."""
 
+import time
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -111,6 +113,14 @@ def test_stages_add_up_and_a_repeated_stage_is_summed():
     assert all(value >= 0 for value in seconds.values())
     assert len(laps["decode"]) == 2
     assert sum(laps["decode"]) == seconds["decode"]
+
+
+def test_the_process_clock_does_not_count_what_others_take_of_the_machine():
+    wall, process = StageClock(CPU), StageClock(CPU, "process")
+    time.sleep(0.2)
+    wall.mark("sleep")
+    process.mark("sleep")
+    assert process.seconds()["sleep"] < 0.1 < wall.seconds()["sleep"]
 
 
 def test_a_spread_is_median_and_quartiles_and_needs_two_values():

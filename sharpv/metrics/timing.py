@@ -4,19 +4,23 @@ A mark on CUDA is an event put on the stream: it makes nobody wait. The one wait
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import quantiles
 
 import torch
+
+HOST_CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "process": time.process_time}
+"""What tells the time on a CPU. `process` counts this process's seconds on all its threads: on a machine shared with
+others, with one thread, what `wall` would show on an idle core."""
 
 
 class StageClock:
     """Seconds between marks. The usual stages are decode_video, preprocess, vision, prune, prefill, first_token and
     decode, this last once a token; TTFT is vision to first_token, TPOT the mean of decode."""
 
-    def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
+    def __init__(self, device: torch.device, host: str = "wall"):
+        self.cuda, self._now = device.type == "cuda", HOST_CLOCKS[host]
         self._marks: list[tuple[str, object]] = []
         self.mark("start")
 
@@ -27,7 +31,7 @@ class StageClock:
             event.record()
             self._marks.append((stage, event))
         else:
-            self._marks.append((stage, time.perf_counter()))
+            self._marks.append((stage, self._now()))
 
     def laps(self) -> dict[str, list[float]]:
         """Seconds of each time that a stage ended, in order."""

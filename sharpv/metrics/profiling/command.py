@@ -24,6 +24,7 @@ from sharpv.metrics.profiling.pruners import PRUNERS, pair_of
 from sharpv.metrics.profiling.report import render
 from sharpv.metrics.profiling.results import Results
 from sharpv.metrics.profiling_models import SHAPES, build, load, shape_config
+from sharpv.metrics.timing import HOST_CLOCKS
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -46,6 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, help="cut the decoder to so many layers, the tower to the same fraction")
     parser.add_argument("--tokens", type=int, default=64, help="generated per answer")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=HOST_CLOCKS, default="wall", help="on a CPU; process: for a shared machine")
     options = parser.parse_args(arguments)
     for share in (options.force_ratio, options.force_memory):
         if not 0 < share <= 1:
@@ -81,6 +83,7 @@ def settings_of(options: argparse.Namespace, attention: str, command: str) -> di
         "device": options.device,
         "tokens": options.tokens,
         "repeats": options.repeats,
+        "clock": "CUDA events" if torch.device(options.device).type == "cuda" else options.clock,
         "force_ratio": options.force_ratio if forced else "own",
         "force_memory": options.force_memory if forced else "own",
         **machine.describe(torch.device(options.device)),
@@ -107,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
             model = load(options.model, options.weights, device, dtype, attention)
         else:
             model = build(options.model, device, dtype, attention, options.layers)
-        profiler = Profiler(model, options.tokens, options.repeats)
+        profiler = Profiler(model, options.tokens, options.repeats, options.clock)
         for frames, names in tqdm(todo.items(), f"{options.model} {attention}", unit="block"):
             if names:
                 pairs = {name: pair_of(name, *forced) for name in names}

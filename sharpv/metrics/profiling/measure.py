@@ -74,13 +74,13 @@ class Scene:
 
 class Profiler:
     """Measures pruners on one model. `tokens`: generated in each answer. `repeats`: timed, after a first pass that
-    measures memory and warms up."""
+    measures memory and warms up. `host`: a CPU's clock, see `HOST_CLOCKS`."""
 
-    def __init__(self, model: Any, tokens: int, repeats: int):
+    def __init__(self, model: Any, tokens: int, repeats: int, host: str = "wall"):
         if repeats < 2 or tokens < 2:
             raise ValueError(f"repeats={repeats} and tokens={tokens} must be at least 2, or there is no spread or TPOT")
         self.adapter: Adapter = adapter_for(model)
-        self.tokens, self.repeats, self.device = tokens, repeats, torch.device(model.device)
+        self.tokens, self.repeats, self.device, self.host = tokens, repeats, torch.device(model.device), host
         self.shape = LanguageShape.of(model.config.text_config)
         self.weights = weight_bytes(model)
 
@@ -106,6 +106,9 @@ class Profiler:
             for name, result in results.items()
         ]
 
+    def clock(self) -> StageClock:
+        return StageClock(self.device, self.host)
+
     def vision(self, pixels_TCHW: torch.Tensor, clock: Clock) -> tuple[torch.Tensor, torch.Tensor]:
         result = self.adapter.encode(pixels_TCHW)
         clock.mark("vision")
@@ -117,7 +120,7 @@ class Profiler:
             self.vision(pixels_TCHW, peak)
         seconds = []
         for _ in range(self.repeats):
-            clock = StageClock(self.device)
+            clock = self.clock()
             self.vision(pixels_TCHW, clock)
             seconds.append(clock.seconds()["vision"])
         return seconds, peak.peaks["vision"]
@@ -200,9 +203,9 @@ class _Run:
 
     def repeat(self) -> None:
         """One timed answer, and one short one that times what happens around the layers."""
-        clock = StageClock(self.profiler.device)
+        clock = self.profiler.clock()
         self._answer(clock, self.hooks, self.profiler.tokens)
-        watch = StageClock(self.profiler.device)
+        watch = self.profiler.clock()
         self._answer(watch, WatchedHooks(self.hooks, watch), 1)
         self.laps.append(clock.laps() | {"session": watch.laps()["session"]})
 

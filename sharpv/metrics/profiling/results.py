@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = (
-    "model weights layers tower_layers dtype attention device tokens repeats force_ratio force_memory hardware driver "
-    "python torch transformers"
+    "model weights layers tower_layers dtype attention device tokens repeats clock force_ratio force_memory hardware "
+    "driver python torch transformers"
 ).split(" ")
 """Columns in which all rows of one table agree."""
 

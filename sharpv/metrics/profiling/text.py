@@ -8,8 +8,9 @@ DEFINITIONS = """\
   encode, with the tower's inside tapped where the pruner reads it. *prune*: the visual stage's selection. *prefill*:
   assembling the prompt and running the decoder, with all that a memory stage does there. *first*: the LM head on one
   row and its argmax. No video is decoded or preprocessed here: the pixels are random.
-- Times are CUDA events on a GPU, read after the answer, and the host's clock on a CPU. Vision is timed apart from the
-  rest, once for all pruners that need the same of it. Repeats go round all pruners of a block in turn.
+- Times are CUDA events on a GPU, read after the answer, and the host's clock on a CPU: `wall`, or on a shared machine
+  `process`, this process's own seconds on the CPU (with one thread: a wall clock's on an idle core). Vision is timed
+  apart from the rest, once for all pruners that need the same of it. Repeats go round all pruners of a block in turn.
 - *overhead* = prune + what the runtime and the memory stage do around the decoder's layers in prefill (timed in
   answers of their own) - the same of dense, as a share of dense TTFT.
 - *TPOT* = (last token - first token) / (tokens - 1), by the lean greedy loop that the suite uses; it never stops
