@@ -175,11 +175,11 @@ def operations(paper: Paper) -> Iterable[Finding]:
         reading = "4nd^2 + 2n^2d + 2ndm gives the dense cell; no single formula gives the column"
         yield Finding("A8", f"Table 3, {LARGE}, {method}, TFLOPs", printed, recomputed, reading)
     kept = [tokens] * FASTV_LAYER + [FASTV_KEPT * tokens] * (layers - FASTV_LAYER)
-    printed, other = paper.cell(LARGE, "FastV", "tflops"), paper.cell(LARGE, "DyCoke (K=0.7)", "tflops")
-    reading = "equal to DyCoke's cell" if printed == other else "another formula"
+    ours, other = paper.cell(LARGE, "FastV", "tflops"), paper.cell(LARGE, "DyCoke (K=0.7)", "tflops")
+    reading = "equal to DyCoke's cell" if ours == other else "another formula"
     recomputed = f"{eq5_tflops(paper, LARGE, kept):.1f}; DyCoke (K=0.7) prints {other:g}"
-    yield Finding("A13", f"Table 3, {LARGE}, FastV, TFLOPs", f"{printed:g}", recomputed, reading)
+    yield Finding("A13", f"Table 3, {LARGE}, FastV, TFLOPs", f"{ours:g}", recomputed, reading)
     small = eq5_tflops(paper, SMALL, [paper.visual_tokens(SMALL)] * paper.size(SMALL, "layers"))
     reading = "the formula that fits the dense 7B cell does not fit this one"
-    printed_small = f"{paper.cell(SMALL, 'Dense', 'tflops'):g}"
-    yield Finding("A13", f"Table 3, {SMALL}, Dense, TFLOPs", printed_small, f"{small:.2f}", reading)
+    printed = f"{paper.cell(SMALL, 'Dense', 'tflops'):g}"
+    yield Finding("A13", f"Table 3, {SMALL}, Dense, TFLOPs", printed, f"{small:.2f}", reading)

@@ -117,7 +117,7 @@ def _tests(other: str, part: pd.DataFrame, questions: pd.DataFrame, reference: p
 def _published(line: Mapping, paper: pd.DataFrame) -> dict[str, float]:
     lines = lines_of_model(paper, line["model"])
     match = lines[lines["method"] == line["method"]]
-    found = {}
+    found: dict[str, float] = {}
     for average in AVERAGES.values():
         printed = match[average].iloc[0] if len(match) else nan
         found |= {f"paper_{average}": printed, f"gap_{average}": line.get(average, nan) - printed}

@@ -6,18 +6,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sharpv.reports.figures.labels import spread
 from sharpv.reports.figures.style import BLACK, BLUE, FAINT, GREEN, PAGE, PURPLE, VERMILION, new_figure
 
 SETTING = re.compile(r"\b([MwK]) = (\d+(?:\.\d+)?)")
 PAPER = {"M": 0.2, "w": 1.0, "K": 1.6}
-NAMES = {
-    "M": "M, cosine below which a layer's KV is dropped",
-    "w": "w, weight of the spatial term",
-    "K": "K, fixed threshold",
-}
+NAMES = {"M": "M, similarity threshold", "w": "w, weight of the spatial term", "K": "K, fixed threshold"}
 COSTS = {
     "vr_pct": ("tokens fed", BLUE, "s", "-"),
-    "mr_pct": ("KV of those read", GREEN, "^", "--"),
+    "mr_pct": ("KV read", GREEN, "^", "--"),
     "ttft_pct": ("TTFT", PURPLE, "D", ":"),
     "tpot_pct": ("TPOT", BLACK, "v", "-."),
 }
@@ -60,7 +57,7 @@ def ablation_figure(table: pd.DataFrame) -> Figure:
         below.set_xlabel(NAMES[parameter])
         above.set_title("abc"[column], fontweight="bold")
     panels[0, 0].set_ylabel("average accuracy, %")
-    panels[1, 0].set_ylabel("% of dense")
+    panels[1, 0].set_ylabel("%, dense = 100")
     panels[1, 0].set_ylim(0, max(108, panels[1, 0].get_ylim()[1]))
     figure.suptitle(
         f"{table['model'].iloc[0]}: SharpV's settings (dotted: the paper's choice; grey: dense)",
@@ -79,16 +76,12 @@ def _accuracy(axes: Axes, part: pd.DataFrame, dense: pd.Series) -> None:
 
 
 def _costs(axes: Axes, part: pd.DataFrame, parameter: str) -> None:
-    for name in SHOWN[parameter]:
+    """Lines named at their right ends, where the axis is lengthened for the names."""
+    first, last = part["value"].iloc[0], part["value"].iloc[-1]
+    heights = spread([float(part[name].iloc[-1]) for name in SHOWN[parameter]], 12)
+    for name, height in zip(SHOWN[parameter], heights, strict=True):
         label, shade, marker, dashes = COSTS[name]
         axes.plot(part["value"], part[name], color=shade, marker=marker, linestyle=dashes, markersize=3.5)
-        upper = part[name].iloc[0] >= max(part[other].iloc[0] for other in SHOWN[parameter])
-        axes.annotate(
-            label,
-            (part["value"].iloc[0], part[name].iloc[0]),
-            xytext=(3, 5 if upper else -6),
-            textcoords="offset points",
-            color=shade,
-            fontsize=7,
-            va="bottom" if upper else "top",
-        )
+        axes.annotate(label, (last, height), (5, 0), textcoords="offset points", color=shade, fontsize=7, va="center")
+    axes.set_xticks(part["value"])
+    axes.set_xlim(first - 0.06 * (last - first), last + 0.42 * (last - first))

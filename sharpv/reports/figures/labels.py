@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.transforms import Bbox
 
 Place = tuple[float, float]
 
 DISTANCES = (5, 11, 19, 29)
 """Points between a mark and its text; beyond the first a thin line joins them."""
-HALO = (withStroke(linewidth=2, foreground="white"),)
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="white")]
 """Keeps a text legible where a line passes behind it."""
 DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
 

@@ -17,19 +17,21 @@ ROWS = 5
 
 
 def choose_question(answers: pd.DataFrame) -> tuple[str, int]:
-    """Task and number of the question whose kept share varies most between frames, over SharpV's first row, else over
-    the first method's; dense must be right."""
+    """Task and number of a question that dense answers right (where there is one), its kept share varying most between
+    frames: in SharpV's last row in the store, else the last method's. ValueError where no row prunes before the model.
+    """
     right = answers[(answers["kind"] == "dense") & (answers["score"] == 1)]
     pruned = answers[(answers["kind"] == "method") & (answers["status"] == "ok") & (answers["vr"] < 1)]
     if pruned.empty:
         raise ValueError("no row prunes before the language model: a film strip has nothing to show")
     ours = pruned[pruned["method"].str.startswith("SharpV")]
     rows = ours if len(ours) else pruned
-    first = rows[rows["row"] == rows["row"].iloc[-1]].merge(right[["task", "doc_id"]], on=["task", "doc_id"])
-    first = first if len(first) else rows
-    spread = first["kept_per_frame"].map(lambda kept: pd.Series(kept).std())
-    chosen = first.loc[spread.idxmax()]
-    return chosen["task"], int(chosen["doc_id"])
+    last = rows[rows["row"] == rows["row"].iloc[-1]]
+    asked = last.merge(right[["task", "doc_id"]], on=["task", "doc_id"])
+    asked = asked if len(asked) else last
+    spread = asked["kept_per_frame"].map(lambda kept: pd.Series(kept).std())
+    place = int(spread.to_numpy(dtype=float).argmax())
+    return str(asked["task"].iloc[place]), int(asked["doc_id"].iloc[place])
 
 
 def stored_strip(
@@ -73,4 +75,4 @@ def _default_rows(lines: pd.DataFrame, order: Sequence[str]) -> list[str]:
 
 
 def _verdict(line: pd.Series) -> str:
-    return "right" if line["score"] == 1 else "wrong"
+    return "right" if float(line["score"]) == 1 else "wrong"
