@@ -49,7 +49,13 @@ def go_offline() -> None:
 
 
 def process_numbers() -> tuple[int, int, int, int]:
-    """Rank, number of processes, and the same on this machine, as torchrun and accelerate set them; 0, 1, 0, 1 alone."""
+    """Rank, number of processes, and both on this machine, as torchrun and accelerate set them; 0, 1, 0, 1 alone."""
     names = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     rank, count, local_rank, local_count = (int(os.environ.get(name, alone)) for name, alone in names.items())
     return rank, count, local_rank, local_count
+
+
+def forget_processes() -> None:
+    """From here on this process counts as alone, also for libraries that read its numbers themselves."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)

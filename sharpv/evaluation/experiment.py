@@ -46,15 +46,14 @@ def run(config: DictConfig, command: str) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     try:
-        ran = []
+        cells = []
         for model, rows in built:
-            ran += _run_model(config, model, rows, benchmarks, command, processes)
+            cells += _answer_all(config, model, rows, benchmarks, command, processes)
+        processes.part()
+        return _conclude(config, cells, benchmarks) if processes.first else 0
     except KeyboardInterrupt:
         print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
         return INTERRUPTED
-    finally:
-        processes.part()
-    return _conclude(config, ran, benchmarks) if processes.first else 0
 
 
 def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
@@ -64,30 +63,30 @@ def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
     return models, benchmarks
 
 
-def _run_model(
+def _answer_all(
     config: DictConfig,
     model: Any,
     rows: list[Row],
     benchmarks: list[DictConfig],
     command: str,
     processes: Processes,
-) -> list[tuple[Path, int]]:
-    """Answer and score one model's cells; each one's folder and the number of its answers that failed."""
+) -> list[tuple[Cell, bool]]:
+    """One model's cells, all answered; each with whether it was finished before, scores included."""
     from sharpv.evaluation.samples import task_manager
 
-    manager, load, ran = task_manager(model.profile), cache(model.load), []
+    manager, load, cells = task_manager(model.profile), cache(model.load), []
     for benchmark in benchmarks:
         cell = Cell(config, model, rows, benchmark, manager)
         _announce(cell, processes)
-        if processes.from_first(cell.finished()):
-            if processes.first:
-                answers = len(cell.samples) * len(rows)
-                print(f"finished before: {cell.name}, {answers} answers with scores in {cell.folder}", flush=True)
-            ran.append((cell.folder, 0))
-        else:
-            ran.append((cell.folder, _run_cell(config, cell, load, command, processes)))
+        finished = processes.from_first(cell.finished())
+        if not finished:
+            _answer(config, cell, load, command, processes)
+        elif processes.first:
+            answers = len(cell.samples) * len(rows)
+            print(f"finished before: {cell.name}, {answers} answers with scores in {cell.folder}", flush=True)
+        cells.append((cell, finished))
         cell.store.close()
-    return ran
+    return cells
 
 
 def _announce(cell: Cell, processes: Processes) -> None:
@@ -101,8 +100,8 @@ def _announce(cell: Cell, processes: Processes) -> None:
         cell.judge.require()
 
 
-def _run_cell(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> int:
-    """Answer this process's share of a cell and meet the others; the first one scores it."""
+def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> None:
+    """Answer this process's share of a cell and meet the others."""
     if processes.first:
         cell.begin(command)
         print(f"{len(cell.samples)} questions x {len(cell.rows)} rows: {cell.name}; store: {cell.folder}", flush=True)
@@ -124,15 +123,13 @@ def _run_cell(config: DictConfig, cell: Cell, load: Callable[[], Loaded], comman
         facts |= {"pass": spent | {"workers": workers, "rank": processes.rank}}
     gathered = [fact for fact in processes.gather(facts) if fact]
     if not processes.first:
-        return 0
-    if gathered:
-        cell.note(**gathered[0] | {"pass": [fact["pass"] for fact in gathered]})
-        others = {str(fact["hardware"]) for fact in gathered} - {str(gathered[0]["hardware"])}
-        if others:
-            print(f"WARNING: processes ran on different hardware, so times do not compare: {sorted(others)}")
-    else:
+        return
+    if not gathered:
         print(f"all answers of {cell.name} were there: scoring only, no model loaded", flush=True)
-    return cell.conclude()
+        return
+    cell.note(**gathered[0] | {"pass": [fact["pass"] for fact in gathered]})
+    if others := {str(fact["hardware"]) for fact in gathered} - {str(gathered[0]["hardware"])}:
+        print(f"WARNING: processes ran on different hardware, so times do not compare: {sorted(others)}")
 
 
 def default_workers(device: torch.device, processes: Processes) -> int:
@@ -149,8 +146,9 @@ def _prepare(benchmarks: list[DictConfig]) -> None:
         write_benchmarks(paths.tasks_dir() / "tiny" / "data")
 
 
-def _conclude(config: DictConfig, ran: list[tuple[Path, int]], benchmarks: list[DictConfig]) -> int:
-    """Report, unless this is one job of a sweep, whose tables would overwrite each other."""
+def _conclude(config: DictConfig, cells: list[tuple[Cell, bool]], benchmarks: list[DictConfig]) -> int:
+    """Score, then report, unless this is one job of a sweep, whose tables would overwrite each other."""
+    ran = [(cell.folder, 0 if finished else cell.conclude()) for cell, finished in cells]
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
     else:

@@ -57,6 +57,7 @@ class Processes:
         return box if box is not None else [value]
 
     def part(self) -> None:
-        """Leave the process group, if there is one."""
-        if distributed.is_initialized():
+        """Leave the others, if there are any: lmms-eval, which scores, would else wait for them."""
+        if self.count > 1:
             distributed.destroy_process_group()
+            paths.forget_processes()
