@@ -236,8 +236,12 @@ def divprune_plain(video: VideoTokens, keep_ratio: float) -> torch.Tensor:
 def dycoke_plain(video: VideoTokens, method: DyCokeMerge) -> torch.Tensor:
     """DyCoke's stage 1 with a loop over frames."""
     features_TPD, tokens = video.features_TPD.float(), video.tokens_per_frame
-    references, parts = method.references(video.frames), []
-    for frame in range(video.frames):
+    every = list(range(video.frames))
+    references: dict[int, int] = {}
+    for pruned, reference in method.pairs(video.frames):
+        references |= zip(every[pruned], every[reference], strict=True)
+    parts = []
+    for frame in every:
         kept_P = torch.arange(tokens, device=video.device)
         if frame in references:
             similarity_P = functional.cosine_similarity(features_TPD[frame], features_TPD[references[frame]], dim=-1)

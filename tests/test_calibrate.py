@@ -4,14 +4,18 @@ Shape suffixes: V videos, L layers.
 """
 
 import re
+from functools import partial
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sharpv.evaluation.calibrate import FIRST_TRAINING_SEED, calibrate, encode, midway, search, unlabelled
-from sharpv.evaluation.configure import register_resolvers
-from sharpv.evaluation.loaded import Loaded, _image_processor
+from sharpv.evaluation.configure import CONFIGS, register_resolvers, rows
+from sharpv.evaluation.frames import Evenly
+from sharpv.evaluation.loaded import Loaded
+from sharpv.evaluation.model_llava_onevision import siglip_pixels
 from sharpv.models import adapter_for
 from sharpv.paths import REPOSITORY
 from sharpv.pruners.sharpv import VisualSharpV
@@ -31,7 +35,8 @@ VTW = {"_target_": "sharpv.pruners.vtw.VTW"}
 def loaded(model, tokenizer):
     model.set_attn_implementation("sdpa")
     stop = frozenset({tokenizer.eos_token_id})
-    return Loaded("tiny", adapter_for(model), tokenizer, _image_processor(SIDE), 8, PROMPT, 1.0, stop, "random")
+    pixels = partial(siglip_pixels, side=SIDE)
+    return Loaded("tiny", adapter_for(model), tokenizer, pixels, Evenly(8), PROMPT, 1.0, stop, "random")
 
 
 def config_of(visual=None, memory=None, **settings):
@@ -81,6 +86,41 @@ def test_memory_threshold_is_measured_behind_the_visual_stage(loaded, capsys):
     alone = run(loaded, capsys, ADAPTIVE, MEMORY, target_mr=0.5)
     assert "manual_threshold" not in alone
     assert "calibration.memory_threshold: " in alone
+
+
+@pytest.fixture
+def composed():
+    """Compose configurations as the command line does."""
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield compose
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "fields", "settings"),
+    [
+        ("scissor", "visual", ["tau"], {"target_vr": 0.3}),
+        ("framefusion", "memory", ["similarity_threshold"], {"target_vr": 0.6}),
+        ("vtw", "memory", ["layer", "scale_layers"], {"target_mr": 0.5}),
+        ("sharpv_manual", "visual", ["threshold"], {"target_vr": 0.5}),
+        ("sharpv_adaptive", "memory", ["threshold"], {"target_mr": 0.5}),
+    ],
+)
+def test_the_line_to_paste_sets_the_field(composed, loaded, capsys, name, stage, fields, settings):
+    asked = [f"calibrate.{field}={value}" for field, value in settings.items()]
+    config = composed("config", ["model=tiny", f"pruner={name}", "calibrate.videos=3", *asked])
+    assert calibrate(config, "the command", loaded) == 0
+    text = capsys.readouterr().out
+    if paste := re.search(r"paste: (.+)", text):
+        overrides = paste.group(1).split()
+    else:
+        field, value = re.search(r"configs/model/tiny.yaml: (\S+): (\S+)", text).groups()
+        overrides = [f"model.{field}={value}"]
+    config = composed("config", ["model=tiny", f"pruner={name}", *overrides])
+    pruner = getattr(rows(config.pruner, config.model)[0], stage)
+    values = [str(getattr(pruner, field)).lower() for field in fields]
+    assert values == [override.split("=")[1] for override in overrides]
+    assert f"{type(pruner).__name__}.{fields[0]} = {values[0]}" in text
 
 
 def test_midway_lies_between_the_two_means_around_the_target():

@@ -41,7 +41,7 @@ from sharpv.tokens import VideoTokens
 TEXT = "Describe the video."
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")
 FIRST_TRAINING_SEED = 1_000_000
-DIGITS = 4
+DIGITS = 6
 WITHDRAWAL_BOUND = 3e-3
 CHOICES = (
     "target_vr: VisualSharpV with mode=manual (threshold), Scissor (tau), FrameFusion (similarity_threshold); "
