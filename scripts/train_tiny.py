@@ -201,16 +201,14 @@ class Dialogues(torch.utils.data.Dataset):
         share = options.options if step >= options.options_from else 0.0
         reply = options.reply if step >= options.reply_from else "letter"
         chosen = np.sort(rng.choice(self.config.videos, options.batch_videos, replace=False))
-        packed = [
-            self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply) for v in chosen
-        ]
+        packed = [self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply) for v in chosen]
         return LanguageBatch(
             packed, torch.from_numpy(self.features[chosen]), self.packer, self.packer.tokenizer.pad_token_id
         )
 
 
 def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer, features: np.ndarray) -> None:
-    """Train the language model on dialogues about videos: `language` teaches to answer, `letters` to name the option."""
+    """Train the language model on dialogues about videos: `language` to answer, `letters` to name the option."""
     options = config[stage]
     trained = torch.nn.ModuleList([model.model.language_model])
     newline = model.model.image_newline

@@ -66,9 +66,7 @@ class Packer:
         is, are left out where the reply is only text.
         """
         packed = Packed()
-        dialogues = [
-            self._dialogue(scene, family, rng, options, reply) for family in rng.permutation(list(FAMILIES))
-        ]
+        dialogues = [self._dialogue(scene, family, rng, options, reply) for family in rng.permutation(list(FAMILIES))]
         if rng.random() < 0.7:
             dialogues.insert(0, (CAPTION_REQUEST, caption(scene), None, True))
         for _ in range(0 if reply == "text" else 2):
