@@ -68,9 +68,9 @@ def find_video(videos: Path, name: str) -> Path:
 
 
 def _default_rows(lines: pd.DataFrame, order: Sequence[str]) -> list[str]:
-    pruning = [row for row in order if row in lines.index and lines.loc[row, "vr"] < 1]
-    methods = [row for row in pruning if lines.loc[row, "kind"] == "method"]
-    controls = [row for row in pruning if lines.loc[row, "kind"] == "control"]
+    kinds = lines.loc[lines["vr"].astype(float) < 1, "kind"].to_dict()
+    methods = [row for row in order if kinds.get(row) == "method"]
+    controls = [row for row in order if kinds.get(row) == "control"]
     return [*methods[-ROWS:], *controls[:1]]
 
 
