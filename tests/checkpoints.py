@@ -38,12 +38,20 @@ def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
     return model
 
 
-def pllava_config() -> LlavaConfig:
+def pllava_config(
+    frames: int = FRAMES, side: int = SIDE, image_size: int = 48, vocabulary: int = 32064, image_token: int = 32000
+) -> LlavaConfig:
+    """A small PLLaVA of four layers that pools to `frames` of side x side tokens."""
     vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=48, patch_size=8
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=image_size,
+        patch_size=8,
     )
     text = LlamaConfig(
-        vocab_size=32064,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=4,
@@ -53,11 +61,11 @@ def pllava_config() -> LlavaConfig:
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=32000,
+        image_token_index=image_token,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
-        num_frames=FRAMES,
-        pooling_shape=[FRAMES, SIDE, SIDE],
+        num_frames=frames,
+        pooling_shape=[frames, side, side],
     )
 
 

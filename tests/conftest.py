@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from checkpoints import pllava_config
+from transformers import LlavaForConditionalGeneration
 
+from sharpv.models.pllava_checkpoint import with_pooling
 from sharpv.tiny.build import PROMPT, build_config, build_model, build_processor, build_tokenizer
 from sharpv.tiny.scenes import render, sample_scene
 
@@ -24,6 +27,32 @@ def model(tokenizer):
     model = build_model(build_config(tokenizer, layers=4)).eval()
     model.generation_config.eos_token_id = None
     return model
+
+
+@pytest.fixture(scope="session")
+def llava_onevision_model(model):
+    return model
+
+
+@pytest.fixture(scope="session")
+def llava_onevision_inputs(inputs):
+    return inputs
+
+
+@pytest.fixture(scope="session")
+def pllava_model():
+    """A random PLLaVA of the same depth, frames and grid, behind a CLIP tower with a CLS token."""
+    torch.manual_seed(0)
+    config = pllava_config(frames=8, side=6, image_size=96, vocabulary=200, image_token=199)
+    model = with_pooling(LlavaForConditionalGeneration(config))
+    model.generation_config.eos_token_id = None
+    return model
+
+
+@pytest.fixture(scope="session")
+def pllava_inputs(inputs):
+    ids = torch.tensor([[1, 5, 6, 7, *[199] * 288, 8, 9, 10, 11]])
+    return {"input_ids": ids, "pixel_values": inputs["pixel_values_videos"][0].clone()}
 
 
 @pytest.fixture(scope="session")

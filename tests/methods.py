@@ -34,7 +34,7 @@ TOTAL = FRAMES * TOKENS
 class Method:
     """stage: a setting that prunes. whole: one that keeps everything, None where there is none or another line has it.
     budget: the declared share of tokens fed (visual) or rows read (memory), None where it follows from the video;
-    tolerance: how far it may lie off. ascending: whether rows are promised in order. quadratic: what the method's
+    tolerance: how far it may lie off. cls_decides: a tower with a CLS token sets the share itself. ascending: whether rows are promised in order. quadratic: what the method's
     definition is quadratic in: nothing, the tokens or raw patches of one frame, or the tokens of the whole video."""
 
     stage: VisualPruner | MemoryPruner
@@ -42,6 +42,7 @@ class Method:
     budget: float | None = None
     tolerance: float = 1e-9
     ascending: bool = True
+    cls_decides: bool = False
     quadratic: Literal["", "frame", "video"] = ""
 
     def __repr__(self) -> str:
@@ -50,8 +51,8 @@ class Method:
 
 VISUAL = [
     Method(VisualSharpV(), VisualSharpV("manual", threshold=-1)),
-    Method(PruMerge(), PruMerge(1), 20 / TOKENS, ascending=False, quadratic="frame"),
-    Method(PruMergePlus(), PruMergePlus(1), 20 / TOKENS, ascending=False, quadratic="frame"),
+    Method(PruMerge(), PruMerge(1), 20 / TOKENS, ascending=False, cls_decides=True, quadratic="frame"),
+    Method(PruMergePlus(), PruMergePlus(1), 20 / TOKENS, ascending=False, cls_decides=True, quadratic="frame"),
     Method(PruMergePlus(adaptive=True), ascending=False, quadratic="frame"),
     Method(PruMergePlus(adaptive=True, fence=3, official=True), ascending=False, quadratic="frame"),
     Method(DyCokeMerge(), DyCokeMerge(1), (3 * TOKENS + 5 * 18) / TOTAL, ascending=False),

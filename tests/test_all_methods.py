@@ -12,6 +12,7 @@ from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionP
 from videos import TOKENS, WIDTH, drifting, video_of
 
 from sharpv.pruners.base import KeepCache
+from sharpv.pruners.fastvid import FastVID
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.tokens import Selection
@@ -21,16 +22,45 @@ WHOLE = [method.whole for method in ALL if method.whole is not None]
 ANSWER = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _pooling_head(model):
-    """The tower's pooling head, which the stock model leaves out and FastVID asks for."""
-    tower = model.model.vision_tower
+@pytest.fixture(scope="module", params=["llava_onevision", "pllava"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(request, family):
+    """The random model of a family; LLaVA-OneVision with the tower's pooling head that FastVID asks for."""
+    found = request.getfixturevalue(f"{family}_model")
+    if family == "pllava":
+        yield found
+        return
+    tower = found.model.vision_tower
     tower = getattr(tower, "vision_model", tower)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tower.head = SiglipMultiheadAttentionPoolingHead(tower.config).eval()
-    yield
+    yield found
     del tower.head
+
+
+@pytest.fixture(scope="module")
+def inputs(request, family):
+    return request.getfixturevalue(f"{family}_inputs")
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_pooling_head(request):
+    """CLIP has no attention pooling, so FastVID says so (`test_fastvid_refuses_a_tower_without_its_head`)."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    stage = getattr(parameters.get("method"), "stage", parameters.get("stage"))
+    if isinstance(stage, FastVID) and parameters.get("family") == "pllava":
+        pytest.skip("FastVID needs SigLIP's pooling head")
+
+
+def test_fastvid_refuses_a_tower_without_its_head(model, inputs, family):
+    if family == "pllava":
+        with pytest.raises(ValueError, match="head"), pruner_of(FastVID())(model):
+            logits_of(model, inputs)
 
 
 def logits_of(model, inputs):
@@ -68,7 +98,7 @@ def test_keeping_everything_is_the_dense_model(model, inputs, stage):
 
 
 @pytest.mark.parametrize("method", ALL, ids=repr)
-def test_an_answer_of_the_declared_budget_from_a_restored_model(model, inputs, method, record_property):
+def test_an_answer_of_the_declared_budget_from_a_restored_model(model, inputs, family, method, record_property):
     before = {name: value.clone() for name, value in inputs.items()}
     expected, hooks = logits_of(model, inputs), hooks_of(model)
     with pruner_of(method.stage)(model) as report:
@@ -82,7 +112,8 @@ def test_an_answer_of_the_declared_budget_from_a_restored_model(model, inputs, m
     ours, other = (report.vr, report.mr) if method in VISUAL else (report.mr, report.vr)
     assert 0 < ours < 1
     assert other == 1
-    assert ours == pytest.approx(method.budget or ours, abs=method.tolerance)
+    budget = None if method.cls_decides and family == "pllava" else method.budget
+    assert ours == pytest.approx(budget or ours, abs=method.tolerance)
     assert not method.stage.may_keep_all or getattr(method.stage, "keep_ratio", None) is None
     assert all(torch.equal(inputs[name], value) for name, value in before.items())
     assert hooks_of(model) == hooks

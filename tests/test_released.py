@@ -41,7 +41,7 @@ def family(name, folder):
     if name == "pllava_7b":
         write_pllava(folder)
         return ["model=pllava_7b", f"model.path={folder}", "model.dtype=float32"]
-    small = ["model.frames=8", "model.dtype=float32", "model.stop_tokens=[<|im_end|>]"]
+    small = ["model.frames=8", "model.dtype=float32", 'model.stop_tokens=["<|im_end|>"]']
     return ["model=llava_ov_7b", f"model.path={CHECKPOINT}", *small]
 
 
