@@ -34,8 +34,9 @@ TOTAL = FRAMES * TOKENS
 class Method:
     """stage: a setting that prunes. whole: one that keeps everything, None where there is none or another line has it.
     budget: the declared share of tokens fed (visual) or rows read (memory), None where it follows from the video;
-    tolerance: how far it may lie off. cls_decides: a tower with a CLS token sets the share itself. ascending: whether rows are promised in order. quadratic: what the method's
-    definition is quadratic in: nothing, the tokens or raw patches of one frame, or the tokens of the whole video."""
+    tolerance: how far it may lie off. cls_decides: a tower with a CLS token sets the share itself. ascending: whether
+    rows are promised in order. quadratic: what the method's definition is quadratic in: nothing, the tokens or raw
+    patches of one frame, or the tokens of the whole video."""
 
     stage: VisualPruner | MemoryPruner
     whole: VisualPruner | MemoryPruner | None = None
