@@ -94,8 +94,12 @@ def measured(model: str, benchmark: str) -> StageSeconds | None:
     times = [row["times_s"] for row in rows]
     of_video = {row["video"]: row["times_s"] for row in rows if row["kind"] == "dense"}.values()
     answer = statistics.mean(sum(t[stage] for stage in ("prune", "prefill", "first_token", "decode")) for t in times)
-    stages = [statistics.mean(t[stage] for t in of_video) for stage in ("decode_video", "preprocess", "vision")]
-    return StageSeconds(*stages, answer, f"measured on {hardware.get('gpu', hardware.get('cpu'))}")
+    decode_video, preprocess, vision = (
+        statistics.mean(t[stage] for t in of_video) for stage in ("decode_video", "preprocess", "vision")
+    )
+    return StageSeconds(
+        decode_video, preprocess, vision, answer, f"measured on {hardware.get('gpu', hardware.get('cpu'))}"
+    )
 
 
 def _line(

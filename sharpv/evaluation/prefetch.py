@@ -6,7 +6,7 @@ Shape suffixes: T frames, C channels, H height, W width.
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,7 @@ class Prefetcher:
             raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
         self.loaded, self.workers, self.waiting_s = loaded, workers, 0.0
 
-    def prepare(self, samples: list[Sample]) -> Iterator[Prepared]:
+    def prepare(self, samples: list[Sample]) -> Generator[Prepared]:
         """The video of each sample. Close the iterator to stop the workers before its end."""
         with closing(self._items(samples)) as items:
             while True:
@@ -77,7 +77,7 @@ class Prefetcher:
                     return
                 yield item
 
-    def _items(self, samples: list[Sample]) -> Iterator[Prepared]:
+    def _items(self, samples: list[Sample]) -> Generator[Prepared]:
         done = 0
         while done < len(samples):
             try:
@@ -100,7 +100,7 @@ class Prefetcher:
             return Prepared(sample.video, error=f"the process that decoded {sample.video} died: {error}")
         return item
 
-    def _start(self, samples: list[Sample], workers: int) -> Iterator[Prepared]:
+    def _start(self, samples: list[Sample], workers: int) -> Generator[Prepared]:
         loader: Any = DataLoader(
             Videos(self.loaded, samples),
             batch_size=None,
@@ -119,7 +119,7 @@ class Prefetcher:
             signal.signal(signal.SIGCHLD, handler)
 
 
-def _unchanged(item: Prepared) -> Prepared:
+def _unchanged(item: Any) -> Any:
     return item
 
 
