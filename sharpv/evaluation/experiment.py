@@ -164,11 +164,11 @@ def _conclude(config: DictConfig, cells: list[tuple[Cell, bool]], benchmarks: li
 
 
 def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig]) -> None:
-    from sharpv.reports.table3 import write_table3
+    from sharpv.reports.write import write_report
 
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
-    output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper" / "table3.csv"
-    write_table3(folders, output, paper, columns, name=config.table, title=config.title)
+    output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper"
+    write_report(config.table, folders, output, paper, columns, config.title)
     print((output / f"{config.table}.md").read_text())
     if config.scoring == "upstream":
         print(upstream.write_beside(folders, output, config.table).read_text())
