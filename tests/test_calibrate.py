@@ -8,11 +8,12 @@ from functools import partial
 
 import pytest
 import torch
+from checkpoints import write_pllava
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sharpv.evaluation.calibrate import FIRST_TRAINING_SEED, calibrate, encode, midway, search, unlabelled
-from sharpv.evaluation.configure import CONFIGS, register_resolvers, rows
+from sharpv.evaluation.configure import CONFIGS, build, register_resolvers, rows
 from sharpv.evaluation.frames import Evenly
 from sharpv.evaluation.loaded import Loaded
 from sharpv.evaluation.model_llava_onevision import siglip_pixels
@@ -121,6 +122,24 @@ def test_the_line_to_paste_sets_the_field(composed, loaded, capsys, name, stage,
     values = [str(getattr(pruner, field)).lower() for field in fields]
     assert values == [override.split("=")[1] for override in overrides]
     assert f"{type(pruner).__name__}.{fields[0]} = {values[0]}" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "found"),
+    [
+        ("scissor", "target_vr=0.3", "Scissor.tau"),
+        ("vtw", "target_mr=0.5", "VTW.layer = 2 of 4"),
+        ("sharpv_adaptive", "target_mr=0.5", "MemorySharpV.threshold"),
+    ],
+)
+def test_another_family_is_calibrated_on_a_folder(composed, capsys, tmp_path, name, asked, found):
+    write_pllava(tmp_path / "weights")
+    with unlabelled("tiny", None, 2) as files:
+        weights = [f"model.path={tmp_path / 'weights'}", "model.dtype=float32", f"calibrate.folder={files[0].parent}"]
+        asked = [f"calibrate.{asked}", "calibrate.videos=2"]
+        config = composed("config", ["model=pllava_7b", f"pruner={name}", *weights, *asked])
+        assert calibrate(config, "the command", build(config.model).load()) == 0
+    assert found in capsys.readouterr().out
 
 
 def test_midway_lies_between_the_two_means_around_the_target():

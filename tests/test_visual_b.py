@@ -59,6 +59,18 @@ def test_visionzip_attention_equals_the_full_softmax(monkeypatch):
         torch.testing.assert_close(attention_TP, pool(full_TR[:, :, None]).squeeze(-1))
 
 
+def test_visionzip_reads_the_tower_layer_asked_for():
+    video = video_of(drifting())
+    tower = video.tower
+    layers = [dict(zip((-2, -1), (part[-1], part[-1].flip(2)), strict=True)) for part in (tower.queries, tower.keys)]
+    both = replace(tower, queries=layers[0], keys=layers[1])
+    last, before = (VisionZip(0.3, layer=layer) for layer in (-1, -2))
+    assert (last.tower_layers, before.tower_layers) == ((-1,), (-2,))
+    chosen = [method.select(replace(video, tower=both)).origin_K for method in (last, before)]
+    assert not torch.equal(*chosen)
+    assert torch.equal(chosen[1], last.select(video).origin_K)
+
+
 def test_merged_rows_account_for_their_tokens():
     video = video_of(drifting())
     fastvid = FastVID(keep_ratio=0.3).select(video)

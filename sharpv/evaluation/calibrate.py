@@ -24,7 +24,7 @@ from sharpv import paths
 from sharpv.evaluation import configure
 from sharpv.evaluation.availability import require_available
 from sharpv.evaluation.frames import decode_frames
-from sharpv.evaluation.loaded import Loaded
+from sharpv.evaluation.loaded import VIDEO, Loaded
 from sharpv.evaluation.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.pruners.base import Layer, VisualPruner, scaled_layer
@@ -279,13 +279,7 @@ def midway(mean_L: torch.Tensor, target: float) -> float:
 def _calibrate_vtw(memory: VTW, videos: list[EncodedVideo], target: float | None, loaded: Loaded) -> None:
     depth = len(loaded.adapter.language_model.layers)
     first = scaled_layer(5, depth)
-    prompts = [
-        {
-            "input_ids": loaded.prompt_ids(TEXT, video.tokens.total + len(video.separators_SD)),
-            "pixel_values_videos": video.pixels_TCHW[None],
-        }
-        for video in videos
-    ]
+    prompts = [_call(video, loaded) for video in videos]
     divergence_SC = torch.stack(
         [
             withdrawal_divergence(loaded.adapter, prompt, first, memory.separator)
@@ -302,8 +296,20 @@ def _calibrate_vtw(memory: VTW, videos: list[EncodedVideo], target: float | None
     print(f"paste: ++pruner.memory_options.layer={layer} ++pruner.memory_options.scale_layers=false")
 
 
+def _text(loaded: Loaded) -> str:
+    return TEXT if VIDEO in loaded.prompt else f"{VIDEO}\n{TEXT}"
+
+
+def _call(video: EncodedVideo, loaded: Loaded) -> dict[str, torch.Tensor]:
+    """Keyword arguments with which the stock model takes a video and TEXT."""
+    ids_BN = loaded.prompt_ids(_text(loaded), video.tokens.total + len(video.separators_SD))
+    if hasattr(loaded.adapter.model, "get_video_features"):
+        return {"input_ids": ids_BN, "pixel_values_videos": video.pixels_TCHW[None]}
+    return {"input_ids": ids_BN, "pixel_values": video.pixels_TCHW}
+
+
 def _feed(video: EncodedVideo, visual: VisualPruner | None, loaded: Loaded) -> FedPrompt:
-    embeddings_BND, span, _ = loaded.embed(TEXT, video.tokens.features_TPD, video.separators_SD)
+    embeddings_BND, span, _ = loaded.embed(_text(loaded), video.tokens.features_TPD, video.separators_SD)
     selection = None if visual is None else visual.select(video.tokens)
     depth = len(loaded.adapter.language_model.layers)
     return assemble(embeddings_BND, span, depth, selection, video.tokens.seed)

@@ -17,7 +17,7 @@ SCORES_AT_ONCE = 2**23
 
 @dataclass
 class VisionZip(VisualPruner):
-    """Keeps in every frame the dominant tokens, those with most attention in the last tower layer that is run. Of the
+    """Keeps in every frame the dominant tokens, those with most attention in the last tower layer. Of the
     others, evenly spaced ones become contextual tokens that absorb the mean of the tokens with most similar keys.
 
     Paper: VisionZip, CVPR 2025. Official: dvlab-research/VisionZip @ 3151f6df4fca36a4cd1c985e5956e725b1f9ad02 (CLIP,
@@ -28,7 +28,8 @@ class VisionZip(VisualPruner):
     assigned to it, a sum of two in both codes, so that its norm grows.
 
     keep_ratio: share of a frame's tokens kept, dominant + contextual (64 of 576 in the paper; SPATIAL_TOKENS of
-    the port / P). dominant_share: dominant of the kept ones (54 of 64).
+    the port / P). dominant_share: dominant of the kept ones (54 of 64). layer: tower layer that is read, -1 the last;
+    the authors read -2 of CLIP, whose last layer LLaVA runs but does not use.
 
     Promises: unique, round(keep_ratio P) rows a frame: floor(dominant_share of them) dominant ones in raster order,
     then the contextual ones in raster order of their targets, whose index they carry. Contiguous positions. ValueError
@@ -44,8 +45,7 @@ class VisionZip(VisualPruner):
 
     keep_ratio: float = 1 / 9
     dominant_share: float = 54 / 64
-
-    tower_layers = (-1,)
+    layer: int = -1
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_ratio <= 1:
@@ -53,6 +53,7 @@ class VisionZip(VisualPruner):
         if not 0 <= self.dominant_share < 1:
             raise ValueError(f"dominant_share={self.dominant_share} must lie in [0, 1), the rest is contextual")
         self.may_keep_all = self.keep_ratio == 1
+        self.tower_layers = (self.layer,)
 
     def select(self, video: VideoTokens) -> Selection:
         features_TPD = video.require_finite()
@@ -90,8 +91,8 @@ class VisionZip(VisualPruner):
 
     def _pooled(self, tower: Tower) -> tuple[torch.Tensor, torch.Tensor]:
         """Attention per token (T, P), high = keep, and head-averaged keys (T, P, E), both float32 and pooled."""
-        layer, first = self.tower_layers[0], int(tower.has_cls)
-        queries_TAQE, keys_TARE = tower.queries[layer], tower.keys[layer]
+        first = int(tower.has_cls)
+        queries_TAQE, keys_TARE = tower.queries[self.layer], tower.keys[self.layer]
         if tower.has_cls:
             queries_TAQE = queries_TAQE[:, :, :1]
         received_TR = torch.stack([_received(q, k) for q, k in zip(queries_TAQE, keys_TARE, strict=True)])
