@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from golden_cases import llava_onevision, memory, pllava, visual_a, visual_b
 
+NOT_RECORDED = ("README.md", "tokenizer.json.gz")
 CASES = (visual_a.CASES, visual_b.CASES, memory.CASES, llava_onevision.CASES, pllava.CASES)
 
 
@@ -23,7 +24,7 @@ def files_of(argument: str) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    yield from sorted(p for p in path.rglob("*") if p.is_file() and p.name != "README.md")
+    yield from sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_RECORDED)
 
 
 def replay(path: Path) -> tuple[str, str]:

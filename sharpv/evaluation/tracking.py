@@ -25,3 +25,5 @@ def log_table(csv: Path, settings: dict[str, Any], project: str, mode: Any) -> N
         run.log(scalars, step=0, commit=False)
     run.log({csv.stem: wandb.Table(dataframe=table.astype(object).where(table.notna(), None))}, step=0)
     run.finish()
+    # The background service writes the last of an offline file when it stops.
+    wandb.teardown()
