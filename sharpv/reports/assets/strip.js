@@ -3,7 +3,7 @@
 
 const KEPT = [0, 114, 178];
 const GAP = 2, BAR = 16;
-const TILE = { min: 54, max: 92 };
+const TILE = { min: (frames) => (frames > 16 ? 38 : 54), max: 92 };
 const recent = new Map();
 let wanted = 0;
 
@@ -87,7 +87,7 @@ function tileOf(image, t, frames) {
 // plain frames; without a picture kept patches are blue.
 function strip(image, shape, bits, shares, room) {
   const [frames, height, width] = shape, [, , wide, high] = image ? tileOf(image, 0, frames) : [0, 0, width, height];
-  const rows = Math.ceil(frames / Math.max(1, Math.floor(room / TILE.min))), columns = Math.ceil(frames / rows);
+  const rows = Math.ceil(frames / Math.max(1, Math.floor(room / TILE.min(frames)))), columns = Math.ceil(frames / rows);
   const across = Math.min(TILE.max, Math.floor(room / columns)) - GAP, down = Math.round((across * high) / wide);
   const bar = bits ? BAR : GAP, scale = devicePixelRatio || 1;
   const [full, tall] = [columns * (across + GAP), rows * (down + bar)];
