@@ -24,11 +24,11 @@ def test_the_newest_complete_experiment_with_several_rows_is_taken(tmp_path):
     assert newest_runs(tmp_path) == [newest]
 
 
-def test_the_cells_of_one_experiment_belong_together_and_older_code_does_not(tmp_path):
+def test_the_cells_of_one_experiment_belong_together_and_other_commands_do_not(tmp_path):
     first = write_run(tmp_path / "a", PAIR, questions=FEW, created="2026-03-01", benchmark="mvbench")
-    second = write_run(tmp_path / "b", PAIR, questions=FEW, created="2026-03-02", benchmark="videomme")
+    second = write_run(tmp_path / "b", PAIR, questions=FEW, created="2026-03-02", benchmark="videomme", git="next")
     write_run(tmp_path / "c", PAIR, questions=FEW, created="2026-02-01", benchmark="mvbench")
-    write_run(tmp_path / "d", PAIR, questions=FEW, created="2026-03-01", benchmark="nextqa", git="older")
+    write_run(tmp_path / "d", PAIR, questions=FEW, created="2026-03-01", benchmark="nextqa", command="python run.py b")
     assert newest_runs(tmp_path) == [first, second]
 
 

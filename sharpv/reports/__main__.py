@@ -35,11 +35,11 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from sharpv.reports.runs import newest_runs, paper_columns
+    from sharpv.reports.runs import paper_columns
     from sharpv.reports.store import load_run
     from sharpv.reports.write import write_report
 
-    folders = options.runs or newest_runs(results_dir() / "runs")
+    folders = _runs(options)
     columns = paper_columns([load_run(folder) for folder in folders])
     write_report(options.report, folders, options.output, options.paper, columns)
     print((options.output / f"{options.report}.md").read_text())
@@ -47,10 +47,8 @@ def _table(options: argparse.Namespace) -> None:
 
 def _figures(options: argparse.Namespace) -> None:
     from sharpv.reports.figures.build import write_figures
-    from sharpv.reports.runs import newest_runs
 
-    folders = options.runs or newest_runs(results_dir() / "runs")
-    print(f"runs: {', '.join(map(str, folders))}")
+    folders = _runs(options)
     task, _, number = options.question.rpartition("/")
     if options.question and not (task and number.isdigit()):
         raise ValueError(f"--question {options.question!r} must be TASK/NUMBER, as in tiny_mvbench_dot_count/3")
@@ -64,6 +62,16 @@ def _figures(options: argparse.Namespace) -> None:
         print(f"left out: {reason}", file=sys.stderr)
     if not written:
         raise ValueError(f"none of the figures could be drawn from {[str(folder) for folder in folders]}")
+
+
+def _runs(options: argparse.Namespace) -> list[Path]:
+    from sharpv.reports.runs import described, newest_runs
+
+    if options.runs:
+        return options.runs
+    folders = newest_runs(results_dir() / "runs")
+    print("made from", *map(described, folders), sep="\n  ")
+    return folders
 
 
 def _parser() -> argparse.ArgumentParser:

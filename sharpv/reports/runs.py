@@ -12,7 +12,7 @@ from sharpv.reports.store import Run, read_jsonl
 
 def newest_runs(runs: Path) -> list[Path]:
     """The run folders of the newest complete experiment with more than one row: its newest cell, and the other complete
-    cells of the same command and code, the newest for each model and benchmark.
+    cells of the same command, the newest for each model and benchmark.
 
     ValueError where `runs` holds none.
     """
@@ -30,7 +30,7 @@ def newest_runs(runs: Path) -> list[Path]:
         )
     cells: dict[tuple, Path] = {}
     for folder in complete:
-        if _origin(infos[folder]) == _origin(infos[newest]) and _rows(folder) > 1:
+        if infos[folder]["command"] == infos[newest]["command"] and _rows(folder) > 1:
             cells.setdefault((infos[folder]["model"]["name"], infos[folder].get("benchmark")), folder)
     return sorted(cells.values())
 
@@ -54,6 +54,8 @@ def _rows(folder: Path) -> int:
     return len({line["row"] for line in read_jsonl(folder / "scores.jsonl")})
 
 
-def _origin(info: dict) -> tuple:
-    """What runs of one experiment share. Older stores keep the commit among the versions."""
-    return info["command"], info.get("git", info["versions"].get("git"))
+def described(folder: Path) -> str:
+    """A run folder with its time and commit, for those who want to know what a report is made of."""
+    info = json.loads((folder / "run.json").read_text())
+    commit = info.get("git", info["versions"].get("git", "unknown"))
+    return f"{folder} ({info['created']}, commit {commit})"
