@@ -216,11 +216,12 @@ def tab(made):
 
 def listed(tab, address):
     """Questions listed for an address, once the page has followed it."""
-    tab.run(f"location.replace('#tab=samples&{address}')")
-    tab.wait(
-        f"location.hash.endsWith({json.dumps(address)}) && settings.tab === 'samples' && document.hasFocus !== null"
+    tab.run(
+        f"""new Promise((resolve) => {{
+            addEventListener("hashchange", () => resolve(), {{ once: true }});
+            location.replace("#tab=samples&{address}");
+        }})"""
     )
-    tab.run("new Promise((resolve) => setTimeout(resolve, 50))")
     return tab.run("listed")
 
 
@@ -277,7 +278,7 @@ def pixel(tab, line, x, y):
     return tab.run(
         f"""(() => {{
             const box = [...document.querySelectorAll('.line')].find((one) => one.textContent.includes('{name}'));
-            const canvas = box.querySelector('canvas'), tile = canvas.width / 8 - {2};
+            const canvas = box.querySelector('canvas'), tile = canvas.width / 8 - 2;
             return [...canvas.getContext('2d').getImageData({x} * tile, {y} * tile, 1, 1).data].slice(0, 3);
         }})()"""
     )
