@@ -59,6 +59,14 @@ def test_pruners_stand_side_by_side_with_their_share_and_caption():
     assert [len(axes.images) for axes in figure.axes] == [4, 4, 0, 4, 0]
 
 
+def test_a_long_name_takes_two_lines_inside_the_picture():
+    figure = film_strip(frames(), {"Visual SharpV (K = 1.6)": masks()})
+    figure.draw_without_rendering()
+    names = [text for axes in figure.axes for text in axes.texts if "Visual" in text.get_text()]
+    assert [name.get_text() for name in names] == ["Visual SharpV\n(K = 1.6)"]
+    assert names[0].get_window_extent().x0 >= 0
+
+
 @pytest.mark.parametrize(
     ("kept", "message"),
     [

@@ -15,6 +15,7 @@ from sharpv.reports.figures.style import BLUE, FAINT, GREY, PAGE, SKY, new_figur
 GAP = 0.06
 LABEL_INCHES, BAR_INCHES, ROW_GAP_INCHES, TITLE_INCHES = 1.22, 0.3, 0.1, 0.3
 DIMMED, FLOOR = 0.22, 14
+LONG_NAME = 18
 
 
 def film_strip(
@@ -115,8 +116,9 @@ def _bars(axes: Axes, share_T: np.ndarray, starts_S: np.ndarray, ends_S: np.ndar
 
 
 def _label(axes: Axes, name: str, *lines: str) -> None:
+    name = name.replace(" (", "\n(", 1) if len(name) > LONG_NAME else name
     text = "\n".join(line for line in lines if line)
-    axes.text(-0.08, 0.56, name, ha="right", va="bottom", fontsize=7.5)
+    axes.text(-0.08, 0.56, name, ha="right", va="bottom", fontsize=7.5, linespacing=1.0)
     axes.text(-0.08, 0.5, text, ha="right", va="top", fontsize=6.5, color=GREY)
 
 

@@ -9,7 +9,7 @@ from matplotlib.transforms import Bbox
 
 Place = tuple[float, float]
 
-DISTANCES = (5, 11, 19, 29)
+DISTANCES = (5, 11, 19, 29, 42, 58)
 """Points between a mark and its text; beyond the first a thin line joins them."""
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="white")]
 """Keeps a text legible where a line passes behind it."""

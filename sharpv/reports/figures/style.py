@@ -56,7 +56,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def colour(kind: str, method: str) -> str:
     """The colour of a row: SharpV's own stands out, all others by their kind."""
-    return VERMILION if method.startswith(OURS) and kind != "control" else KINDS[kind]
+    return VERMILION if OURS in method and kind != "control" else KINDS[kind]
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
