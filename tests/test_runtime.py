@@ -112,9 +112,9 @@ def test_decoding_equals_an_explicit_per_layer_masked_recomputation(model, input
     logits, tokens, report = greedy_logits(model, inputs, pruner)
     adapter = adapter_for(model)
     embeddings = model.get_input_embeddings()(inputs["input_ids"])
-    rows = model.get_video_features(inputs["pixel_values_videos"]).pooler_output
+    tokens_TPD, separators_SD = adapter.encode(inputs["pixel_values_videos"][0])
     span = find_span(adapter, inputs["input_ids"])
-    embeddings[0, span.start : span.stop] = rows[0]
+    embeddings[0, span.start : span.stop] = torch.cat([tokens_TPD.flatten(0, 1), separators_SD])
     fed = feed(embeddings, span, 4, VisualSharpV(), 0)
     expected = explicit_logits(model, fed, tokens, dropped, reencode, in_prefill)
     torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
