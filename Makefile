@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
-BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 32 --repeats 3
+BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
 CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)

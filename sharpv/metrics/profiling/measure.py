@@ -109,21 +109,17 @@ class Profiler:
     def clock(self) -> StageClock:
         return StageClock(self.device, self.host)
 
-    def vision(self, pixels_TCHW: torch.Tensor, clock: Clock) -> tuple[torch.Tensor, torch.Tensor]:
-        result = self.adapter.encode(pixels_TCHW)
+    def vision_seconds(self, pixels_TCHW: torch.Tensor) -> float:
+        clock = self.clock()
+        self.adapter.encode(pixels_TCHW)
         clock.mark("vision")
-        return result
+        return clock.seconds()["vision"]
 
-    def vision_spread(self, pixels_TCHW: torch.Tensor) -> tuple[list[float], int]:
-        """Seconds of each repeat and the peak bytes of a first pass."""
-        with PeakClock(self.device) as peak:
-            self.vision(pixels_TCHW, peak)
-        seconds = []
-        for _ in range(self.repeats):
-            clock = self.clock()
-            self.vision(pixels_TCHW, clock)
-            seconds.append(clock.seconds()["vision"])
-        return seconds, peak.peaks["vision"]
+    def vision_peak(self, pixels_TCHW: torch.Tensor) -> int:
+        with PeakClock(self.device) as clock:
+            self.adapter.encode(pixels_TCHW)
+            clock.mark("vision")
+        return clock.peaks["vision"]
 
     def _scene(self, frames: int, wanted: set[Taps]) -> Scene:
         if isinstance(self.adapter, Pllava):
@@ -136,12 +132,18 @@ class Profiler:
         embeddings_BND = self.adapter.language_model.get_input_embeddings()(ids_BN)
         embeddings_BND[0, span.start : span.stop] = rows_ND
         scene = Scene(pixels_TCHW, tokens_TPD, embeddings_BND, span)
-        for taps in {None, *wanted}:
-            context: AbstractContextManager = nullcontext() if taps is None else self.adapter.tap_tower(taps)
-            with context as tap:
-                scene.times[taps], scene.peaks[taps] = self.vision_spread(pixels_TCHW)
+        for taps in wanted:
+            with self._tap(taps) as tap:
+                scene.peaks[taps] = self.vision_peak(pixels_TCHW)
                 scene.towers[taps] = tap.tower() if tap is not None else None
+        for _ in range(self.repeats):
+            for taps in wanted:
+                with self._tap(taps):
+                    scene.times.setdefault(taps, []).append(self.vision_seconds(pixels_TCHW))
         return scene
+
+    def _tap(self, taps: Taps) -> AbstractContextManager[Any]:
+        return nullcontext() if taps is None else self.adapter.tap_tower(taps)
 
     def _pixels(self, frames: int) -> torch.Tensor:
         """A random picture that a different noise covers in each frame."""
@@ -237,7 +239,9 @@ class _Run:
             wanted = self.visual.encoded_frames(VideoTokens(scene.tokens_TPD, scene.span.geometry.grid))
         if wanted is None:
             return len(scene.tokens_TPD), scene.peaks[self.taps]
-        self.vision_s, peak = self.profiler.vision_spread(scene.pixels_TCHW[wanted.to(self.profiler.device)])
+        pixels_TCHW = scene.pixels_TCHW[wanted.to(self.profiler.device)]
+        peak = self.profiler.vision_peak(pixels_TCHW)
+        self.vision_s = [self.profiler.vision_seconds(pixels_TCHW) for _ in range(self.profiler.repeats)]
         return len(wanted), peak
 
 

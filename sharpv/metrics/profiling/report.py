@@ -28,7 +28,7 @@ def _section(settings: dict[str, str], rows: list[dict[str, str]]) -> list[str]:
     ]
     if settings["force_ratio"] != "own":
         ratio, memory = float(settings["force_ratio"]), float(settings["force_memory"])
-        lines += [FORCED.format(ratio=ratio, dropped=1 - memory)]
+        lines += [FORCED.format(ratio=ratio, memory=memory)]
     blocks = compared(rows)
     lines += ["### Targets", "", *target_lines(blocks)]
     for frames, block in blocks.items():

@@ -30,8 +30,9 @@ DEFINITIONS = """\
 FORCED = """\
 **Forced counts.** Random features do not move as real ones do. Each visual stage therefore runs its own selection in
 full (it is in *prune*) and {ratio:.0%} of the tokens, evenly spaced, are fed in place of its choice; Memory SharpV's
-cosines are computed in every layer and the visual KV of the deepest {dropped:.0%} of the layers is dropped in place of
-its decision. Not forced: `fewer_frames` and `downsample` (steps of frames and grids); `fastv` and `framefusion` (their
-own kept share set to {ratio:.0%}); `vtw`, and what `prunevid` and `dycoke` do inside the decoder (their defaults).
-Accuracy is not measured here.
+cosines are computed in every layer and the visual KV of the deepest layers is dropped in place of its decision, so
+that {memory:.0%} of the layers keep theirs, to the nearest whole layer. Not forced: `fewer_frames` and `downsample`
+(steps of frames and grids); `fastv` and `framefusion` (their own kept share set to {ratio:.0%}); `vtw`, and what
+`prunevid` and `dycoke` do inside the decoder (their defaults; where steps look alike, as on random features, DyCoke
+reads everything). VR and MR are what was achieved. Accuracy is not measured here.
 """
