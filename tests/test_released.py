@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -121,7 +120,7 @@ def test_requests_are_upstreams(benchmark):
     from golden_cases.llava_onevision import task_of
 
     module, function, settings = ASKED[benchmark]
-    theirs = getattr(import_module(f"lmms_eval.tasks.{module}"), function)
+    theirs = getattr(upstream.task_module(f"lmms_eval.tasks.{module}"), function)
     names = {"mvbench": "sharpv_mvbench_action_antonym", "videomme": "sharpv_videomme_long"}
     task = task_of(names.get(benchmark, f"sharpv_{benchmark}"))
     found = docs(benchmark)

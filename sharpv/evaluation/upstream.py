@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -82,16 +83,22 @@ def write_beside(folders: list[Path], output: Path, name: str) -> Path:
     return path
 
 
+def task_module(name: str) -> ModuleType:
+    """A module of lmms-eval's tasks, imported with the environment that it reads and without its noise."""
+    paths.go_offline()
+    # Importing NExT-QA's module asks the network for NLTK corpora that its multiple-choice part never uses.
+    with redirect_stderr(io.StringIO()):
+        module = import_module(name)
+    logger.remove()
+    return module
+
+
 def score(benchmark: str, docs: list[dict[str, Any]], texts: list[str]) -> tuple[list[Any], float]:
     """Upstream's item per answer, in order, and its aggregate in percent. ValueError for a benchmark without one."""
     if benchmark not in BENCHMARKS:
         raise ValueError(f"lmms-eval has no offline scoring of {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
-    paths.go_offline()
     rule = BENCHMARKS[benchmark]
-    # Importing NExT-QA's module asks the network for NLTK corpora that its multiple-choice part never uses.
-    with redirect_stderr(io.StringIO()):
-        module = import_module(rule.module)
-    logger.remove()
+    module = task_module(rule.module)
     process: Callable = getattr(module, rule.process)
     random.seed(0)
     items = [process(doc, [text])[rule.metric] for doc, text in zip(docs, texts, strict=True)]
