@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
+ARGS ?=
+BENCH_TINY ?= --model tiny --frames 8 16 32 64
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
 CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
@@ -17,25 +19,25 @@ help: ## list the targets
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), f"Python 3.11 is what the lock file is for, found {sys.version}: make PYTHON=/path/to/python3.11"'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 setup: $(VENV)/installed ## make .venv with exactly the tested versions
 
-table3: setup ## Table 3: paper profile where GPU, weights and data are there, else tiny (PROFILE=tiny|paper overrides)
-	@$(RUN) run.py experiment=table3 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+table3: setup ## Table 3: paper profile where GPU, weights and data are there, else tiny (PROFILE=tiny|paper overrides; ARGS="limit=5" and the like go to run.py)
+	@$(RUN) run.py experiment=table3 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)) $(ARGS)
 
 table1: setup ## Table 1: the paper's marks of each method beside what runs of it show (PROFILE as above)
-	@$(RUN) run.py experiment=table1 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+	@$(RUN) run.py experiment=table1 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)) $(ARGS)
 
 table2: setup ## Table 2: what the models are and what they cost unpruned (PROFILE as above)
-	@$(RUN) run.py experiment=table2 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE))
+	@$(RUN) run.py experiment=table2 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)) $(ARGS)
 
 table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PROFILE as above)
 	@profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)); \
 	test $$profile = tiny && of=tiny_ || of=; \
-	$(RUN) run.py experiment=table4 profile=$$profile "benchmarks=[$${of}mvbench,$${of}videomme]"
+	$(RUN) run.py experiment=table4 profile=$$profile "benchmarks=[$${of}mvbench,$${of}videomme]" $(ARGS)
 
 figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/
 	@$(RUN) -m sharpv.reports figures
@@ -54,13 +56,13 @@ audit: setup ## where the paper's tables contradict themselves; writes docs/pape
 	@$(RUN) -m sharpv.reports audit
 
 readings: setup ## SharpV's alternative readings of the paper side by side, on the tiny model
-	@$(RUN) run.py experiment=readings profile=tiny table=readings
+	@$(RUN) run.py experiment=readings profile=tiny $(ARGS)
 
 footage: setup ## dense and SharpV on three real clips; writes results/footage/
 	@$(RUN) scripts/footage.py
 
 bench: setup ## TTFT, TPOT, memory, FLOPs of every pruner, tiny and 0.5B shape (BENCH=... for another); writes results/bench/
-	@$(RUN) scripts/profile.py --model tiny --frames 8 16 32 64
+	@$(RUN) scripts/profile.py $(BENCH_TINY)
 	@$(RUN) scripts/profile.py $(BENCH)
 
 bench-pruners: setup ## time of each stage against one LLM layer's prefill (SMALL=--small on a CPU); writes results/bench/

@@ -17,4 +17,7 @@ if __name__ == "profile":
 if __name__ == "__main__":
     from sharpv.metrics.profiling.command import main
 
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(f"error: {error}")

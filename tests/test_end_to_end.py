@@ -55,7 +55,7 @@ def wait_for_rows(process, folder, count):
 
 
 def assert_same_answers_and_table(one, other):
-    tables = [pd.read_csv(folder / "table3.csv").drop(columns=TIMED) for folder in (one, other)]
+    tables = [pd.read_csv(folder / "last.csv").drop(columns=TIMED) for folder in (one, other)]
     pd.testing.assert_frame_equal(*tables)
     texts = [{(r["row"], r["task"], r["doc_id"]): (r["raw"], r["kept_bits"]) for r in rows_of(f)} for f in (one, other)]
     assert texts[0] == texts[1]
@@ -80,7 +80,7 @@ def test_one_command_answers_scores_and_writes_the_table(finished):
     assert all(0 < row["vr"] < 1 and row["visual_kept"] == sum(row["kept_per_frame"]) for row in pruned)
     assert any(row["memory"] for row in rows)
     for ending in ("md", "csv", "tex"):
-        assert (finished / f"table3.{ending}").stat().st_size > 0
+        assert (finished / f"last.{ending}").stat().st_size > 0
     run = json.loads(next(finished.glob("runs/*/run.json")).read_text())
     assert run["status"] == "complete"
     assert run["versions"]["lmms-eval"] == "0.7.3"
@@ -142,10 +142,10 @@ def test_a_sweep_runs_a_job_a_cell_and_the_whole_grid_then_only_reports(tmp_path
     sweep.append(f"hydra.sweep.dir={tmp_path}/sweep")
     swept = subprocess.run(sweep, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert swept.returncode == 0, swept.stderr[-3000:]
-    assert not (tmp_path / "table3.csv").exists()
+    assert not (tmp_path / "last.csv").exists()
     whole = run(tmp_path, "benchmarks=[tiny_mvbench,tiny_nextqa]")
     assert whole.stdout.count("finished before") == 2
-    table = pd.read_csv(tmp_path / "table3.csv")
+    table = pd.read_csv(tmp_path / "last.csv")
     assert table[["mvbench_acc", "nextqa_mc"]].notna().all(axis=None)
 
 

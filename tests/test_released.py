@@ -62,10 +62,10 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
     assert any("cannot be read" in reason for reason in reasons)
     assert {line["row"] for line in stored if line["status"] == "ok" and line["token_budget"] < 1} >= set(ROWS[1:])
 
-    table = pd.read_csv(tmp_path / "table3.csv")
+    table = pd.read_csv(tmp_path / "last.csv")
     assert len(table) == len(ROWS)
     assert table["n_questions"].eq(38 + 10 + 6 + 4).all()
-    beside = pd.read_csv(tmp_path / "table3_upstream.csv").set_index(["row", "benchmark"])
+    beside = pd.read_csv(tmp_path / "last_upstream.csv").set_index(["row", "benchmark"])
     assert beside["upstream"].notna().groupby("benchmark").all().to_dict() == {
         "mvbench": True,
         "videomme": True,

@@ -4,11 +4,11 @@ import json
 
 import pytest
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
-from sharpv.evaluation import configure, plan
+from sharpv.evaluation import configure, experiment, plan, tracking
 from sharpv.evaluation.processes import Processes
 from sharpv.evaluation.status import of_folder, status
-from sharpv.evaluation.tracking import log_table
 
 
 @pytest.fixture(autouse=True)
@@ -104,20 +104,27 @@ def test_shares_of_the_processes_are_all_videos_once(monkeypatch):
     assert sorted(shares) == videos
 
 
-def test_a_table_goes_to_wandb_offline_without_a_key(tmp_path, monkeypatch):
+def test_a_table_and_its_pictures_go_to_wandb_offline_without_a_key(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    csv = tmp_path / "table.csv"
+    csv, strip = tmp_path / "table.csv", tmp_path / "film_strip.png"
     csv.write_text("method,avg_acc,diff_to_dense\nDense,85.5,\nSharpV,31.25,-54.25\n")
-    log_table(csv, {"limit": 1}, "sharpv", "offline")
+    Image.new("RGB", (8, 4), "red").save(strip)
+    tracking.log_report(csv, [strip], {"limit": 1}, "sharpv", "offline")
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     content = log.read_bytes()
-    for word in (b"Dense/avg_acc", b"SharpV/diff_to_dense", b"31.25", b"limit"):
+    for word in (b"Dense/avg_acc", b"SharpV/diff_to_dense", b"31.25", b"limit", b"figures/film_strip"):
         assert word in content
     assert b"Dense/diff_to_dense" not in content
+    (kept,) = tmp_path.glob("wandb/offline-run-*/files/media/images/figures/*.png")
+    assert kept.read_bytes() == strip.read_bytes()
 
 
-def test_wandb_modes_that_do_not_exist_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"wandb.mode='ofline'"):
-        log_table(tmp_path / "table.csv", {}, "sharpv", "ofline")
+@pytest.mark.parametrize("mode", ["ofline", "online"])
+def test_wandb_modes_that_cannot_work_are_refused_before_anything_runs(mode, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="wandb.mode"):
+        experiment.run(compose("config", overrides=[f"wandb.mode={mode}"]), "test")
+    assert not (tmp_path / "runs").exists()

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sharpv import paths
-from sharpv.evaluation import availability, configure, environment, upstream
+from sharpv.evaluation import availability, configure, environment, tracking, upstream
 from sharpv.evaluation.cell import Cell
 from sharpv.evaluation.loaded import Loaded
 from sharpv.evaluation.processes import Processes
@@ -31,6 +31,7 @@ def run(config: DictConfig, command: str) -> int:
         raise ValueError(f"limit={config.limit} must be a whole number of questions a task, at least 1")
     if config.scoring not in ("ours", "upstream"):
         raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
+    tracking.require(config.wandb.mode)
     paths.go_offline()
     models, benchmarks = grid(config)
     built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
@@ -173,7 +174,12 @@ def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig
     if config.scoring == "upstream":
         print(upstream.write_beside(folders, output, config.table).read_text())
     if config.wandb.mode != "disabled":
-        from sharpv.evaluation.tracking import log_table
+        from sharpv.reports.figures.build import write_figures
 
+        videos = paths.hub_dir() if any(benchmark.data == "hub" for benchmark in benchmarks) else paths.tasks_dir()
+        written, left_out = write_figures(folders, output / f"{config.table}_figures", paper / "table3.csv", videos)
+        for reason in left_out:
+            print(f"figure left out: {reason}", flush=True)
         settings: Any = OmegaConf.to_container(config, resolve=True)
-        log_table(output / f"{config.table}.csv", settings, config.wandb.project, config.wandb.mode)
+        pictures = [path for path in written if path.suffix == ".png"]
+        tracking.log_report(output / f"{config.table}.csv", pictures, settings, config.wandb.project, config.wandb.mode)

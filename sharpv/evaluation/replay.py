@@ -1,6 +1,5 @@
 """Scoring: stored answers replayed through lmms-eval's `simple_evaluate`, one model instance a table row."""
 
-import gc
 import io
 from contextlib import redirect_stderr
 from typing import Any
@@ -45,7 +44,7 @@ class StoredAnswers(lmms):
         raise ValueError("stored answers hold one reply a question: multi-round tasks cannot be scored")
 
     def clean(self) -> None:
-        gc.collect()
+        """lmms-eval calls this to free a model's memory; there is no model here."""
 
 
 def score(

@@ -4,6 +4,7 @@ Seeds of test videos lie below those of training videos, so that no test scene w
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ VERSION = 1
 
 
 def write_benchmarks(folder: Path) -> Path:
-    """Write all four below `folder` unless they are there; the same version always gives the same questions."""
+    """Write all four below `folder` unless they are there; a version always gives the same ones. Safe beside others."""
     marker = folder / f"complete_v{VERSION}"
     if marker.exists():
         return folder
@@ -50,11 +51,13 @@ def write_benchmarks(folder: Path) -> Path:
         for video, scene, repeat, doc in tqdm(list(rows), f"write {name}", leave=False):
             path = folder / "videos" / video
             if not path.exists():
-                partial = path.with_name(f"partial_{video}")
+                partial = path.with_name(f"partial_{os.getpid()}_{video}")
                 write_mp4(partial, render(scene), repeat)
                 partial.rename(path)
             docs.append(json.dumps(doc))
-        (folder / f"{name}.jsonl").write_text("\n".join(docs) + "\n")
+        partial = folder / f"partial_{os.getpid()}_{name}.jsonl"
+        partial.write_text("\n".join(docs) + "\n")
+        partial.rename(folder / f"{name}.jsonl")
     marker.touch()
     return folder
 

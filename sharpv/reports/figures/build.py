@@ -1,6 +1,7 @@
 """All figures of stored runs; one that the runs hold no data for is named with the reason."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,8 @@ def write_figures(
 ) -> tuple[list[Path], list[str]]:
     """Draw every figure that these runs hold data for, as SVG and PNG; the files, and why each other one was left out.
 
-    One set of figures a model; with several models their names end in the model's. question, rows: of the film strip.
+    One set of figures a model; with several models their names end in the model's. Film strips: one a benchmark, or the
+    one of `question`; rows: what they show.
     """
     runs = [load_run(folder) for folder in folders]
     columns, paper = paper_columns(runs), pd.read_csv(paper_csv)
@@ -53,12 +55,14 @@ def _drawings(
     question: tuple[str, int] | None,
     rows: Sequence[str],
 ) -> dict[str, Callable[[], Figure]]:
-    def strip() -> Figure:
-        chosen = question or strips.choose_question(answers)
-        return strips.stored_strip(answers, videos, list(table["row"]), chosen, rows)
+    def strip(asked: pd.DataFrame) -> Figure:
+        chosen = question or strips.choose_question(asked)
+        return strips.stored_strip(asked, videos, list(table["row"]), chosen, rows)
 
-    return {
-        "film_strip": strip,
+    parts = {str(name): part for name, part in answers.groupby("benchmark")}
+    alone = question is not None or len(parts) == 1
+    film_strips = {"film_strip": answers} if alone else {f"film_strip_{name}": part for name, part in parts.items()}
+    return {name: partial(strip, part) for name, part in film_strips.items()} | {
         "similarity": lambda: similarity.similarity_figure(answers, table["model"].iloc[0]),
         "efficiency": lambda: efficiency.efficiency_figure(answers, table, paper),
         "budget": lambda: budget.budget_figure(table),

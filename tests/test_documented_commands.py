@@ -1,0 +1,106 @@
+"""Every command that README, CONTRIBUTING and docs/ show runs as it is printed, in a copy of this checkout.
+
+A fenced block marked `bash gpu`, `bash hub` or `bash cluster` is left out. Commands that answer questions are given
+few of them: see `SHORTER`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sharpv.paths import REPOSITORY, tasks_dir
+
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.md"))),
+]
+FENCED = re.compile(r"^ *```(\w*)(?: (\w+))?\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:make|python|pip|pre-commit) [^`]+)`")
+ELSEWHERE = ("gpu", "hub", "cluster")
+LEFT_OUT = {
+    "make test": "this is one of its tests",
+    "make train-tiny": "takes hours",
+    "pre-commit install": "writes into .git, which the copy does not have",
+    "pip install -e .[cluster]": "installs from the network",
+}
+FEW = "limit=1 warm_up=0 memory_every=0 threads=1"
+SHORTER = {
+    r"python run\.py (check|plan|status|demo|unpack)\b": "",
+    r"python run\.py calibrate\b": "videos=2 threads=1",
+    r"python run\.py\b": FEW,
+}
+PLACEHOLDERS = {"<name>": "evs"}
+
+
+def commands(document: str) -> list[str]:
+    text = (REPOSITORY / document).read_text()
+    blocks = [block for language, mark, block in FENCED.findall(text) if language == "bash" and mark not in ELSEWHERE]
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    inline = [" ".join(found.split()) for found in INLINE.findall(FENCED.sub("", text))]
+    return [line for line in dict.fromkeys([*lines, *inline]) if line and line not in LEFT_OUT]
+
+
+def shortened(command: str) -> str:
+    for old, new in PLACEHOLDERS.items():
+        command = command.replace(old, new)
+    more = next((words for pattern, words in SHORTER.items() if re.match(pattern, command)), "")
+    return f"{command} {more}".strip()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The checkout without results of runs, over the same environment and videos."""
+    ignored = [".git", ".cache", ".venv*", "runs", "data", "wandb", "multirun", "__pycache__", ".*_cache", "*.egg-info"]
+    folder = tmp_path_factory.mktemp("copy") / "sharpv"
+    shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*ignored), symlinks=True)
+    videos = tasks_dir() / "tiny" / "data"
+    videos.mkdir(parents=True, exist_ok=True)
+    (folder / "tasks" / "tiny" / "data").symlink_to(videos)
+    for name in ("requirements.lock", "pyproject.toml"):
+        os.utime(folder / name, (0, 0))
+    return folder
+
+
+@pytest.fixture
+def environment(copy, tmp_path):
+    if not (Path(sys.prefix) / "installed").exists():
+        pytest.skip(f"{sys.prefix} was not made by `make setup`, so make would set up another one")
+    mine = {"SHARPV_RESULTS": str(tmp_path), "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "VENV": sys.prefix}
+    mine |= {"ARGS": FEW, "BENCH_TINY": "--model tiny --frames 2 --tokens 2 --repeats 2"}
+    mine |= {"BENCH": "--model tiny --frames 1 --tokens 2 --repeats 2", "PROFILE": "tiny"}
+    return os.environ | mine | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if commands(name)])
+def test_commands_of_a_document_run_one_after_another(document, copy, environment):
+    for command in commands(document):
+        line = shortened(command)
+        done = subprocess.run(line, shell=True, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        missing_weights = re.match(r"python run\.py check\b", line) and "hf download" in done.stdout
+        assert done.returncode == 0 or missing_weights, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def test_python_of_the_readme_runs(model, inputs, capsys):
+    text = (REPOSITORY / "README.md").read_text()
+    (code,) = [block for language, _, block in FENCED.findall(text) if language == "python"]
+    inputs = dict(inputs) | {"max_new_tokens": 2}
+    exec(compile(code, "README.md", "exec"), {"model": model, "inputs": inputs})
+    vr, mr, *kept = capsys.readouterr().out.replace("[", "").replace("]", "").replace(",", "").split()
+    assert 0 < float(vr) < 1
+    assert 0 <= float(mr) <= 1
+    assert len(kept) == model.config.text_config.num_hidden_layers
+
+
+def test_marks_of_blocks_are_known_and_exemptions_are_shown():
+    texts = {name: (REPOSITORY / name).read_text() for name in DOCUMENTS}
+    marks = {mark for text in texts.values() for _, mark, _ in FENCED.findall(text) if mark}
+    assert marks <= set(ELSEWHERE)
+    for command in LEFT_OUT:
+        assert any(command in text for text in texts.values())
