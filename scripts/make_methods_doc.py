@@ -93,9 +93,10 @@ def stage(method: Method) -> str:
 def needs(method: Method) -> str:
     """What a method reads beside tokens or hidden states, from its declaration and its calls."""
     if issubclass(method, VisualPruner):
-        if method.tower_layers is None:
+        read = method().tower_layers
+        if read is None:
             return "nothing of the tower"
-        layers = ", ".join(map(str, method.tower_layers))
+        layers = ", ".join(map(str, read))
         return f"tower queries and keys, layer {layers}" if layers else "the tower's states and pooling head"
     rows = "attention_rows(" in inspect.getsource(method)
     return "attention rows of single queries" if rows else "no attention"

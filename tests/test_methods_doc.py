@@ -11,7 +11,7 @@ from sharpv.paths import REPOSITORY
 from sharpv.pruners.base import VisualPruner
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from make_methods_doc import DOCUMENT, METHODS, RECORD, document, golden_files, labelled
+from make_methods_doc import DOCUMENT, METHODS, RECORD, document, golden_files, labelled, needs
 
 AGAIN = "python scripts/make_methods_doc.py --replay"
 
@@ -44,6 +44,12 @@ def test_labels_end_at_the_next_label_or_paragraph():
 
     expected = {"Paper": "Some, 2025.", "Official": "a/b @ 123.", "Promises": "sorted.", "Complexity": "O(N) time."}
     assert labelled(Tried) == expected | {"Deviations": "none."}
+
+
+def test_what_a_method_reads_of_the_tower_is_that_of_its_default_settings():
+    names = {method.__name__: needs(method) for method in METHODS if method.__name__ in ("VisionZip", "PruMerge", "EVS")}
+    both = "tower queries and keys, layer -1"
+    assert names == {"VisionZip": both, "PruMerge": both, "EVS": "nothing of the tower"}
 
 
 def test_a_missing_label_is_named():

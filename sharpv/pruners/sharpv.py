@@ -15,6 +15,9 @@ from torch.nn import functional
 from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
+SMALLEST_NORM = 1e-12
+"""Of a product of two norms, so that a zero vector has cosine 0."""
+
 
 @dataclass
 class VisualSharpV(VisualPruner):
@@ -121,10 +124,15 @@ class MemorySharpV(MemoryPruner):
     def keep_cache(self, layer: Layer, state: dict[int, float]) -> dict[int, KeepCache] | None:
         if not len(layer.alive_V):
             return None
-        states_VD, fed_VD = layer.visual_VD.float(), layer.layout.fed_VD[layer.alive_V].float()
+        fed_VD = layer.layout.fed_VD
+        if len(layer.alive_V) < len(fed_VD):
+            fed_VD = fed_VD[layer.alive_V]
+        states_VD, fed_VD = layer.visual_VD.float(), fed_VD.float()
         if self.mean_of == "states":
             states_VD, fed_VD = states_VD.mean(0, keepdim=True), fed_VD.mean(0, keepdim=True)
-        state[layer.index] = functional.cosine_similarity(states_VD, fed_VD, dim=-1).mean().item()
+        # Not functional.cosine_similarity, which writes unit vectors of both sides: 3 times the time at 6272 x 3584.
+        norms_V = (states_VD.norm(dim=-1) * fed_VD.norm(dim=-1)).clamp(min=SMALLEST_NORM)
+        state[layer.index] = ((states_VD * fed_VD).sum(-1) / norms_V).mean().item()
         if state[layer.index] >= self.threshold:
             return None
         nothing = layer.alive_V[:0]
