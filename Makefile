@@ -4,7 +4,8 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
 ARGS ?=
-BENCH_TINY ?= --model tiny --frames 8 16 32 64
+TABLE = profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE) $@) && $(RUN) run.py experiment=$@ profile=$$profile $(ARGS)
+BENCH_TINY ?= --model tiny --frames 8 16 32 64 256
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
 CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
@@ -26,18 +27,16 @@ $(VENV)/installed: requirements.lock pyproject.toml
 setup: $(VENV)/installed ## make .venv with exactly the tested versions
 
 table3: setup ## Table 3: paper profile where GPU, weights and data are there, else tiny (PROFILE=tiny|paper overrides; ARGS="limit=5" and the like go to run.py)
-	@$(RUN) run.py experiment=table3 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)) $(ARGS)
+	@$(TABLE)
 
 table1: setup ## Table 1: the paper's marks of each method beside what runs of it show (PROFILE as above)
-	@$(RUN) run.py experiment=table1 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)) $(ARGS)
+	@$(TABLE)
 
 table2: setup ## Table 2: what the models are and what they cost unpruned (PROFILE as above)
-	@$(RUN) run.py experiment=table2 profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)) $(ARGS)
+	@$(TABLE)
 
 table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PROFILE as above)
-	@profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE)); \
-	test $$profile = tiny && of=tiny_ || of=; \
-	$(RUN) run.py experiment=table4 profile=$$profile "benchmarks=[$${of}mvbench,$${of}videomme]" $(ARGS)
+	@$(TABLE)
 
 figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/
 	@$(RUN) -m sharpv.reports figures

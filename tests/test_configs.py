@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from sharpv.evaluation import configure, experiment
+from sharpv.evaluation.profile import choose
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,6 +24,26 @@ def test_every_experiment_composes_and_dry_runs_in_every_profile(name, profile, 
     config = compose("config", [f"experiment={name}", f"profile={profile}", "dry_run=true"])
     assert experiment.run(config, "test") == 0
     assert "all build" in capsys.readouterr().out
+
+
+def test_table_4_of_the_paper_is_of_three_models_and_two_benchmarks():
+    config = compose("config", ["experiment=table4", "profile=paper"])
+    assert set(config.models) == {"pllava_7b", "llava_ov_0_5b", "llava_ov_7b"}
+    assert list(config.benchmarks) == ["mvbench", "videomme"]
+
+
+@pytest.mark.parametrize(("experiment", "lacking"), [("table3", 2), ("table4", 3)])
+def test_the_profile_is_tiny_where_a_models_weights_are_missing_and_names_them(
+    experiment, lacking, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(total_memory=80e9))
+    name, reason = choose("auto", experiment)
+    assert (name, reason.count("hf download")) == ("tiny", lacking)
+    assert choose("paper", experiment)[0] == "paper"
+    with pytest.raises(ValueError, match="not one of auto, paper, tiny"):
+        choose("papr", experiment)
 
 
 @pytest.mark.parametrize("pruner", configure.names("pruner"))

@@ -1,8 +1,9 @@
-"""Which profile `make table3` runs: `python -m sharpv.evaluation.profile [auto|tiny|paper]` prints its name."""
+"""Which profile a table is made with: `python -m sharpv.evaluation.profile [auto|tiny|paper] [table3]` prints it."""
 
 import sys
 
 import torch
+from omegaconf import OmegaConf
 
 from sharpv.evaluation import configure
 from sharpv.evaluation.availability import missing_weights
@@ -10,8 +11,8 @@ from sharpv.evaluation.availability import missing_weights
 NEEDED_GB = 40
 
 
-def choose(requested: str) -> tuple[str, str]:
-    """The profile to run and the reason. ValueError for an unknown one."""
+def choose(requested: str = "auto", experiment: str = "table3") -> tuple[str, str]:
+    """The profile to run an experiment with and the reason. ValueError for an unknown one."""
     if requested in configure.names("profile"):
         return requested, "it was asked for (PROFILE)"
     if requested != "auto":
@@ -21,7 +22,9 @@ def choose(requested: str) -> tuple[str, str]:
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9
     if memory < NEEDED_GB:
         return "tiny", f"the CUDA device has {memory:.0f} GB, the paper's models need {NEEDED_GB}"
-    missing = [missing_weights(configure.load("model", name)) for name in configure.load("profile", "paper").models]
+    files = (configure.CONFIGS / "config.yaml", configure.CONFIGS / "experiment" / f"{experiment}.yaml")
+    models = OmegaConf.merge(*map(OmegaConf.load, files)).of_profile.paper_models
+    missing = [missing_weights(configure.load("model", name)) for name in models]
     if any(missing):
         return "tiny", "; ".join(line for line in missing if line)
     return "paper", "a CUDA device and the weights are there"
@@ -29,7 +32,7 @@ def choose(requested: str) -> tuple[str, str]:
 
 if __name__ == "__main__":
     try:
-        profile, reason = choose(sys.argv[1] if len(sys.argv) > 1 else "auto")
+        profile, reason = choose(*sys.argv[1:])
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(f"profile {profile}: {reason}; override with PROFILE=tiny or PROFILE=paper", file=sys.stderr)
