@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 from checkpoints import write_pllava
 
-from sharpv.evaluation import released, upstream
+from sharpv.evaluation import configure, released, upstream
 from sharpv.reports.store import read_jsonl
 from sharpv.tiny.build import CHECKPOINT
 
 FIXTURES = Path(__file__).parent / "fixtures" / "hub_home"
 BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
 ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]
+REVISION = "a" * 40
+"""A commit of the hub, by which a snapshot's folder is named."""
 UNREADABLE = 2 + 2
 """Questions of the missing VideoMME video and of the broken NExT-QA one."""
 
@@ -72,6 +74,33 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
         "nextqa": True,
         "actnetqa": False,
     }
+
+
+@pytest.mark.slow
+def test_table_4_of_the_paper_runs_unchanged_on_checkpoints_and_data_where_the_hub_puts_them(home, tmp_path):
+    for name in ("llava_ov_0_5b", "llava_ov_7b", "pllava_7b"):
+        root = home / "hub" / f"models--{configure.load('model', name).path.replace('/', '--')}"
+        snapshot = root / "snapshots" / REVISION
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(REVISION)
+        if name == "pllava_7b":
+            write_pllava(snapshot)
+        else:
+            shutil.copytree(CHECKPOINT, snapshot)
+    try:
+        ran = run(home, tmp_path, "experiment=table4", "profile=paper", "limit=1", "warm_up=0")
+    finally:
+        for root in (home / "hub").glob("models--*"):
+            shutil.rmtree(root)
+    assert "INCOMPLETE" not in ran.stdout
+    assert ran.returncode == 0, ran.stderr
+    table = pd.read_csv(tmp_path / "table4.csv")
+    assert table.groupby("model")["method"].count().to_dict() == {
+        "LLaVA-OneVision 0.5B": 4,
+        "LLaVA-OneVision 7B": 4,
+        "PLLaVA 7B": 4,
+    }
+    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4.md").read_text()
 
 
 @pytest.mark.slow

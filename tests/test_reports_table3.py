@@ -352,3 +352,12 @@ def test_reports_bring_in_no_torch():
     code = "import sys, sharpv.reports.table3; print([m for m in sys.argv[1:] if m in sys.modules])"
     command = [sys.executable, "-c", code, "torch", "transformers", "lmms_eval", "hydra"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_sub_tasks_of_mvbench_that_are_missing_are_counted(tmp_path):
+    tasks = [f"sharpv_mvbench_{name}" for name in ("action_antonym", "unexpected_action")]
+    questions = [("sharpv_mvbench", task, 0, f"{task}.mp4") for task in tasks]
+    run = write_run(tmp_path / "run", [(DENSE, lambda question: question[1] == tasks[0], questions)])
+    write_table3([run], tmp_path, PAPER_CSV, TINY | {"mvbench_acc": "sharpv_mvbench"})
+    printed = (tmp_path / "table3.md").read_text()
+    assert "sharpv_mvbench is the mean over the 2 sub-tasks that the runs hold; MVBench has 20 in the paper" in printed

@@ -7,6 +7,7 @@ import pandas as pd
 from sharpv.reports.store import Run
 from sharpv.reports.table3_columns import ACCURACIES
 
+MVBENCH_SUBTASKS = 20
 DEFINITIONS = (
     (
         "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean "
@@ -101,6 +102,16 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
             if len(empty):
                 what = "measured for no row" if len(empty) == len(lines) else f"not measured for {', '.join(empty)}"
                 found.append(f"{model}: {benchmarks.get(column, column)} was {what}; Avg. is over the others.")
+        held = {
+            task
+            for run in of_model
+            for task in run.samples.loc[run.samples["benchmark"] == benchmarks.get("mvbench_acc"), "task"]
+        }
+        if 0 < len(held) < MVBENCH_SUBTASKS:
+            found.append(
+                f"{model}: {benchmarks['mvbench_acc']} is the mean over the {len(held)} sub-tasks that the runs hold; "
+                f"MVBench has {MVBENCH_SUBTASKS} in the paper."
+            )
         stored = {name for run in of_model for name in run.samples["benchmark"].unique()}
         if others := sorted(stored - set(benchmarks.values())):
             found.append(f"{model}: also in the runs, not in this table: {', '.join(others)}.")
