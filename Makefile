@@ -12,7 +12,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.p
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean report demo new-method
+.PHONY: help setup table1 table2 table3 table4 fig5 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ table2: setup ## Table 2: what the models are and what they cost unpruned (PROFI
 	@$(TABLE)
 
 table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PROFILE as above)
+	@$(TABLE)
+
+fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above); writes results/fig5.*
 	@$(TABLE)
 
 figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/

@@ -13,6 +13,7 @@ from report_runs import COLUMNS, DAGGER, DENSE, FASTV, LAYERS, MATCHED, SHARPV, 
 
 from sharpv.reports.figures import ablation, budget, cache_map, efficiency, labels, similarity, strips
 from sharpv.reports.figures.build import write_figures
+from sharpv.reports.figures.film_strip import film_strip
 from sharpv.reports.figures.style import VERMILION, colour, new_figure, paper_style
 from sharpv.reports.store import load_run
 from sharpv.reports.table3 import build_table3
@@ -186,12 +187,41 @@ def test_the_strip_shows_the_rows_asked_for_with_their_answers(run, tmp_path):
     figure = strips.stored_strip(run.answers(), tmp_path, rows, question, rows)
     found = texts(figure)
     assert "V-Random (dagger)" in found
-    assert any("B, wrong" in text for text in found)
+    assert any("wrong: B" in text for text in found)
     assert figure.texts[0].get_text() == "What is 1?  Right answer: A"
     with pytest.raises(ValueError, match="rows \\['nothing'\\] have no answer"):
         strips.stored_strip(run.answers(), tmp_path, rows, question, ["nothing"])
     with pytest.raises(ValueError, match="no answer to tiny/1"):
         strips.stored_strip(run.answers(), tmp_path, rows, ("tiny", 1))
+
+
+def test_long_names_and_answers_stay_beside_the_strip():
+    frames_THWC, kept_Thw = np.zeros((2, 8, 8, 3), np.uint8), np.ones((2, 2, 2), bool)
+    name = "SharpV (Adaptive), positions not re-encoded"
+    answer = "wrong: a person is riding a bicycle along the river"
+    figure = film_strip(frames_THWC, {name: kept_Thw}, captions={name: answer})
+    figure.draw_without_rendering()
+    inside = [text.get_window_extent() for axes in figure.axes for text in axes.texts]
+    assert min(box.x0 for box in inside) >= figure.bbox.x0
+    assert any("wrong: a person" in text and text.endswith("…") for text in texts(figure))
+
+
+def test_rows_of_a_sweep_are_left_to_the_ablation(run, tmp_path):
+    sweep = [(SHARPV | {"row": f"k_{k}", "method": f"Visual SharpV (K = {k})"}, first_wrong(3)) for k in (1.2, 1.6)]
+    swept = write_run(tmp_path / "run", [(DENSE, first_wrong(1)), *sweep])
+    written, left_out = write_figures([swept], tmp_path / "figures", PAPER_CSV, tmp_path)
+    assert "ablation" in {path.stem for path in written}
+    assert any(reason.startswith("budget: only ['Dense']") for reason in left_out)
+
+
+def test_the_heat_maps_title_stands_clear_of_its_column_names(run, table):
+    figure = cache_map.cache_figure(run.answers(), table)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    title = axes._left_title.get_window_extent()
+    heads = [text.get_window_extent() for text in axes.texts if text.get_text() in ("held", "read")]
+    assert len(heads) == 2
+    assert not any(title.overlaps(head) for head in heads)
 
 
 def test_figures_bring_in_no_torch():

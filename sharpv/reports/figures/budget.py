@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sharpv.reports.figures.labels import Place, label_points
-from sharpv.reports.figures.style import BLACK, FAINT, KINDS, MARKERS, PAGE, colour, new_figure
+from sharpv.reports.figures.style import BLACK, FAINT, MARKERS, OURS, PAGE, VERMILION, colour, new_figure
 from sharpv.reports.markup import TIMES
 
 BAR = ("token_budget_pct", "avg_acc_low", "avg_acc_high")
@@ -21,7 +21,9 @@ def budget_figure(table: pd.DataFrame) -> Figure:
     """
     dense, others = table[table["kind"] == "dense"], table[(table["kind"] != "dense") & (table["token_budget_pct"] > 0)]
     if others.empty:
-        raise ValueError(f"only {list(table['method'])} to draw: a picture of budgets needs a row beside dense")
+        raise ValueError(
+            f"only {list(table['method'])} to draw: a picture of budgets needs a row beside dense and those of a sweep"
+        )
     figure = new_figure(PAGE, 3.9)
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -55,7 +57,7 @@ def budget_figure(table: pd.DataFrame) -> Figure:
     texts, colours = list(others["method"]), list(shades)
     for _, line in dense.iterrows():
         axes.text(low / 1.3, line["avg_acc_low"], f"Dense {line['avg_acc']:.1f}", va="top", fontsize=6.5)
-    axes.legend(handles=_kinds(others), loc="lower right", frameon=False, fontsize=6.5, handletextpad=0.2)
+    axes.legend(handles=_legend(others), loc="lower right", frameon=False, fontsize=6.5, handletextpad=0.2)
     bars = [((x, low), (x, high)) for x, low, high in zip(*(others[name] for name in BAR), strict=True)]
     label_points(axes, places, texts, colours, [*bars, *pairwise(corners)])
     return figure
@@ -69,13 +71,20 @@ def _steps(front: list[Place]) -> list[Place]:
     return corners
 
 
-def _kinds(rows: pd.DataFrame) -> list[Line2D]:
-    """What the shapes mean, for those that occur."""
-    occurring = [kind for kind in MARKERS if (rows["kind"] == kind).any()]
-    fills = {kind: "white" if kind == "control" else KINDS[kind] for kind in occurring}
+def _legend(rows: pd.DataFrame) -> list[Line2D]:
+    """What shapes and colours mean, for those that occur."""
+    looks = {(kind, colour(kind, method)) for kind, method in zip(rows["kind"], rows["method"], strict=True)}
     return [
-        Line2D([], [], color=KINDS[kind], marker=MARKERS[kind], markerfacecolor=fills[kind], linestyle="", label=kind)
-        for kind in occurring
+        Line2D(
+            [],
+            [],
+            color=shade,
+            marker=MARKERS[kind],
+            markerfacecolor="white" if kind == "control" else shade,
+            linestyle="",
+            label=OURS if shade == VERMILION else kind,
+        )
+        for kind, shade in sorted(looks, key=lambda look: ([*MARKERS].index(look[0]), look[1]))
     ]
 
 

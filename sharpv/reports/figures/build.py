@@ -65,7 +65,12 @@ def _drawings(
     return {name: partial(strip, part) for name, part in film_strips.items()} | {
         "similarity": lambda: similarity.similarity_figure(answers, table["model"].iloc[0]),
         "efficiency": lambda: efficiency.efficiency_figure(answers, table, paper),
-        "budget": lambda: budget.budget_figure(table),
+        "budget": lambda: budget.budget_figure(_without_sweeps(table)),
         "cache": lambda: cache_map.cache_figure(answers, table),
         "ablation": lambda: ablation.ablation_figure(table),
     }
+
+
+def _without_sweeps(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of a sweep over M, w or K: the ablation shows them, and among them no point is legible."""
+    return table[~table["row"].isin(ablation.ablation_points(table)["row"])]

@@ -45,7 +45,7 @@ def cache_figure(samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
         )
     axes.text(layers - 0.35, -0.75, "held", fontsize=6.5, ha="left", va="bottom")
     axes.text(layers + layers * 0.07 - 0.35, -0.75, "read", fontsize=6.5, ha="left", va="bottom", color=GREY)
-    axes.set_title(f"{table['model'].iloc[0]}: visual KV held per layer after prefill, % of dense")
+    axes.set_title(f"{table['model'].iloc[0]}: visual KV held per layer after prefill, % of dense", pad=14)
     return figure
 
 

@@ -39,13 +39,14 @@ def efficiency_figure(samples: pd.DataFrame, table: pd.DataFrame, paper: pd.Data
         if name == "TTFT":
             bound = _vision_share(samples)
             axes.axvline(bound, color=BLACK, linewidth=0.7, linestyle="--")
-            axes.text(bound, len(rows) - 0.35, "vision alone", fontsize=6, ha="center", va="top")
+            axes.text(bound + 0.02, len(rows) - 0.35, "vision alone", fontsize=6, ha="left", va="top")
         if printed is not None and "Dense" in published.index:
             _paper(axes, rows, published[printed])
     panels[0].set_yticks(range(len(rows)), list(rows["method"]))
     panels[0].set_ylim(len(rows) + 0.25, -0.6)
+    diamonds = "; diamonds: the paper's" if "Dense" in published.index else ""
     figure.suptitle(
-        f"{table['model'].iloc[0]}: cost relative to dense = 1 (median over questions, whiskers: quartiles)",
+        f"{table['model'].iloc[0]}: cost relative to dense = 1 (median over questions, whiskers: quartiles{diamonds})",
         fontsize=8.5,
         x=0.01,
         ha="left",

@@ -4,6 +4,8 @@ Shape suffixes: T frames, H height, W width, C colours, h and w patches down and
 """
 
 from collections.abc import Mapping
+from textwrap import fill, shorten
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +17,8 @@ from sharpv.reports.figures.style import BLUE, FAINT, GREY, PAGE, SKY, new_figur
 GAP = 0.06
 LABEL_INCHES, BAR_INCHES, ROW_GAP_INCHES, TITLE_INCHES = 1.22, 0.3, 0.1, 0.3
 DIMMED, FLOOR = 0.22, 14
-LONG_NAME = 18
+NAME_LETTERS, CAPTION_LETTERS = 19, 24
+"""What fits beside the pictures in one line."""
 
 
 def film_strip(
@@ -116,10 +119,15 @@ def _bars(axes: Axes, share_T: np.ndarray, starts_S: np.ndarray, ends_S: np.ndar
 
 
 def _label(axes: Axes, name: str, *lines: str) -> None:
-    name = name.replace(" (", "\n(", 1) if len(name) > LONG_NAME else name
-    text = "\n".join(line for line in lines if line)
-    axes.text(-0.08, 0.56, name, ha="right", va="bottom", fontsize=7.5, linespacing=1.0)
-    axes.text(-0.08, 0.5, text, ha="right", va="top", fontsize=6.5, color=GREY)
+    text = "\n".join(shorten(line, CAPTION_LETTERS, placeholder=" …") for line in lines if line)
+    parts = name.replace(" (", "\n(", 1).split("\n") if len(name) > NAME_LETTERS else [name]
+    written = "\n".join(fill(part, NAME_LETTERS) for part in parts)
+    _beside(axes, 0.56, written, va="bottom", fontsize=7.5, linespacing=1.0)
+    _beside(axes, 0.5, text, va="top", fontsize=6.5, color=GREY)
+
+
+def _beside(axes: Axes, height: float, text: str, **looks: Any) -> None:
+    axes.annotate(text, (0, height), xytext=(-4, 0), textcoords="offset points", ha="right", **looks)
 
 
 def _check(frames_THWC: np.ndarray, kept: Mapping[str, np.ndarray], shown: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
+from matplotlib.path import Path
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.transforms import Bbox
 
@@ -13,6 +14,8 @@ DISTANCES = (5, 11, 19, 29, 42, 58)
 """Points between a mark and its text; beyond the first a thin line joins them."""
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="white")]
 """Keeps a text legible where a line passes behind it."""
+CROSSING = 0.3
+"""What a line through a text counts, as a share of that text covered."""
 DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
 
 
@@ -25,8 +28,9 @@ def label_points(
 ) -> None:
     """Write each text near its place, clear of other texts, all places and the lines to avoid where there is room.
 
-    Places and the ends of upright or level lines are in data coordinates. Greedy, from the top down, always the same
-    for the same drawing. Call it last: limits and layout must stand.
+    Places and the ends of upright or level lines are in data coordinates. The line from a text to its place crosses
+    no other text where that can be helped. Greedy, from the top down, always the same for the same drawing. Call it
+    last: limits and layout must stand.
     """
     figure = axes.get_figure()
     figure.draw_without_rendering()
@@ -37,6 +41,7 @@ def label_points(
     taken += [
         Bbox.from_extents(line.xmin - scale, line.ymin - scale, line.xmax + scale, line.ymax + scale) for line in lines
     ]
+    written, leaders = list[Bbox](), list[Path]()
     for index in sorted(range(len(texts)), key=lambda i: -centres[i][1]):
         text = axes.text(0, 0, texts[index], fontsize=6.5)
         size = text.get_window_extent()
@@ -44,13 +49,21 @@ def label_points(
         choices = [(near, across, up) for near in DISTANCES for across, up in DIRECTIONS]
         boxes = [_box(centres[index], size, near * scale, across, up) for near, across, up in choices]
         others = [box for place, box in enumerate(taken) if place != index]
-        cost = [
-            _cost(box, others, axes.bbox) + near * size.height / 40
+        own = [
+            Path([centres[index], ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)]) if near > DISTANCES[0] else None
             for box, (near, *_) in zip(boxes, choices, strict=True)
+        ]
+        cost = [
+            _cost(box, others, written, axes.bbox)
+            + near * size.height / 40
+            + CROSSING * _area(size) * _crossings(box, leader, written, leaders)
+            for box, leader, (near, *_) in zip(boxes, own, choices, strict=True)
         ]
         best = cost.index(min(cost))
         near, across, up = choices[best]
         taken.append(boxes[best])
+        written.append(boxes[best])
+        leaders += [line for line in own[best : best + 1] if line is not None]
         anchor = {-1: "right", 0: "center", 1: "left"}[across]
         level = {-1: "top", 0: "center", 1: "bottom"}[up]
         line = {"arrowstyle": "-", "linewidth": 0.4, "color": colours[index], "shrinkA": 0, "shrinkB": 2}
@@ -87,10 +100,20 @@ def _box(centre: Sequence[float], size: Bbox, near: float, across: int, up: int)
     return Bbox.from_bounds(left, bottom, size.width, size.height)
 
 
-def _cost(box: Bbox, others: Sequence[Bbox], inside: Bbox) -> float:
-    """Overlapping area with what is there, and ten times the area outside the axes."""
+def _cost(box: Bbox, others: Sequence[Bbox], texts: Sequence[Bbox], inside: Bbox) -> float:
+    """Overlapping area with what is there, ten times that with a text and the area outside the axes."""
     hidden = sum(_area(Bbox.intersection(box, other)) for other in others)
-    return hidden + 10 * (_area(box) - _area(Bbox.intersection(box, inside)))
+    unreadable = sum(_area(Bbox.intersection(box, text)) for text in texts)
+    return hidden + 10 * (unreadable + _area(box) - _area(Bbox.intersection(box, inside)))
+
+
+def _crossings(box: Bbox, leader: Path | None, written: Sequence[Bbox], leaders: Sequence[Path]) -> int:
+    """Lines across this text, and texts and lines across this text's own line."""
+    crossing = sum(line.intersects_bbox(box) for line in leaders)
+    if leader is not None:
+        crossing += sum(leader.intersects_bbox(other) for other in written)
+        crossing += sum(leader.intersects_path(line) for line in leaders)
+    return crossing
 
 
 def _area(box: Bbox | None) -> float:
