@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from page_runs import write_run, write_videos
 
-from sharpv.reports.page import figure_files, write_page
+from sharpv.reports.page import figure_files, write_page, write_pages
 from sharpv.reports.page_data import FAILED, MISSING, QUESTIONS_A_BLOCK, RIGHT, WRONG
 from sharpv.reports.store import load_run
 
@@ -188,6 +188,21 @@ def test_runs_of_one_model_make_one_page_and_of_two_models_none(tmp_path):
     (tmp_path / "b" / "run.json").write_text(json.dumps(info | {"model": info["model"] | {"name": "other"}}))
     with pytest.raises(ValueError, match=r"one model, these runs are of \['other', 'tiny'\]"):
         write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
+
+
+def test_runs_of_two_models_make_two_pages_with_figures_of_their_own(tmp_path):
+    for name, model in (("a", "small"), ("b", "large")):
+        write_run(tmp_path / name, 4, 2)
+        info = json.loads((tmp_path / name / "run.json").read_text())
+        (tmp_path / name / "run.json").write_text(json.dumps(info | {"model": info["model"] | {"name": model}}))
+    pages = write_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "report.html", tmp_path)
+    assert pages == {
+        tmp_path / "report_small.html": [tmp_path / "a"],
+        tmp_path / "report_large.html": [tmp_path / "b"],
+    }
+    for page in pages:
+        drawn = {figure["name"] for figure in unpacked(Elements(page.read_text()).data["index"])["figures"]}
+        assert {"budget", "efficiency"} <= drawn
 
 
 def test_the_command_needs_no_torch(made, tmp_path):

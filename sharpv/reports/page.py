@@ -3,6 +3,7 @@
 python -m sharpv.reports.page [RUN_DIR ...] [--output FILE] [--videos FOLDER] [--figures FOLDER]
 
 Needs the run store alone (the videos for the pictures); the page itself fetches nothing. Its parts are in assets/.
+Runs of several models give a page each.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jinja2
@@ -19,12 +21,15 @@ import pandas as pd
 
 from sharpv.paths import REPOSITORY, results_dir, tasks_dir
 from sharpv.reports import table3_notes
+from sharpv.reports.comparison import by_model
+from sharpv.reports.figures.build import write_figures
 from sharpv.reports.page_data import PageData, packed
 from sharpv.reports.page_pictures import TILES_A_ROW, Sheet, sheets
 from sharpv.reports.runs import newest_runs, paper_columns
 from sharpv.reports.store import Run, load_run
 from sharpv.reports.table3 import build_table3
 
+PAPER_CSV = REPOSITORY / "results" / "paper" / "table3.csv"
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("common.js", "table.js", "filters.js", "samples.js", "strip.js", "page.js")
 SHOWN = ("status", "created", "command", "dtype", "attention", "hardware", "versions", "git")
@@ -95,12 +100,32 @@ def figure_files(folder: Path) -> list[Path]:
 
 def _table(runs: Sequence[Run]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Table 3 of these runs with its warnings and notes."""
-    paper, columns = pd.read_csv(REPOSITORY / "results" / "paper" / "table3.csv"), paper_columns(runs)
+    paper, columns = pd.read_csv(PAPER_CSV), paper_columns(runs)
     table = build_table3(list(runs), paper, columns)
     return table, {
         "warnings": table3_notes.warnings(table, list(runs)),
         "notes": [*table3_notes.notes(table, paper, list(runs), columns), ABOUT_PICTURES],
     }
+
+
+def write_pages(
+    run_dirs: Sequence[Path], output: Path, videos: Path, figures: Path | None = None, side: int = 96
+) -> dict[Path, list[Path]]:
+    """Write a page for each model of these run folders; page -> its run folders.
+
+    With several models the pages' names end in the model's. figures: as in `write_page`; None: drawn from these runs.
+    """
+    groups = {name: [run.folder for run in group] for name, group in by_model(map(load_run, run_dirs)).items()}
+    pages = {}
+    for name, folders in groups.items():
+        page = output if len(groups) == 1 else output.with_stem(f"{output.stem}_{name}")
+        with TemporaryDirectory() as drawn:
+            if figures is None:
+                _, left_out = write_figures(folders, Path(drawn), PAPER_CSV, videos)
+                print(*(f"{page.name} without {reason}" for reason in left_out), sep="\n", file=sys.stderr)
+            write_page(folders, page, videos, figures or Path(drawn), side)
+        pages[page] = folders
+    return pages
 
 
 def main() -> None:
@@ -109,15 +134,16 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path, help=newest)
     parser.add_argument("--output", type=Path, default=results_dir() / "report.html")
     parser.add_argument("--videos", type=Path, default=tasks_dir(), help="that holds them at any depth")
-    parser.add_argument("--figures", type=Path, default=results_dir() / "figures")
+    parser.add_argument("--figures", type=Path, help="folder of *.svg and *.png to show; none: drawn from these runs")
     parser.add_argument("--side", type=int, default=96, help="pixels of a frame's longer side")
     arguments = parser.parse_args()
     try:
         runs = arguments.runs or newest_runs(results_dir() / "runs")
-        write_page(runs, arguments.output, arguments.videos, arguments.figures, arguments.side)
+        pages = write_pages(runs, arguments.output, arguments.videos, arguments.figures, arguments.side)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, from {', '.join(map(str, runs))}")
+    for page, folders in pages.items():
+        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB, from {', '.join(map(str, folders))}")
 
 
 if __name__ == "__main__":

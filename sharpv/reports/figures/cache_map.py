@@ -21,6 +21,8 @@ def cache_figure(samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
     held = [held_per_layer(done[done["row"] == row]) for row in rows]
     if len({len(layers) for layers in held}) != 1:
         raise ValueError(f"rows {rows} have {[len(layers) for layers in held]} layers: draw one model at a time")
+    if not len(held[0]):
+        raise ValueError(f"the answers of {rows} say of no layer what it holds")
     percent = 100 * np.array(held)
     read = [100 * float(done.loc[done["row"] == row, "token_budget"].astype(float).mean()) for row in rows]
     figure = new_figure(PAGE, 0.75 + 0.19 * len(rows))

@@ -52,7 +52,9 @@ def stored_strip(
         raise ValueError(f"rows {unknown} have no answer to {task}/{number}; there are {list(lines.index)}")
     shown = lines.loc[list(rows) or _default_rows(lines, order)]
     frames_THWC = decode_frames(find_video(videos, lines["video"].iloc[0]), int(lines["frames"].max()))
-    kept = {line["method"]: kept_mask(line["kept_bits"], line["frames"], line["grid"]) for _, line in shown.iterrows()}
+    kept = {
+        line["method"]: kept_mask(line["kept_bits"], int(line["frames"]), line["grid"]) for _, line in shown.iterrows()
+    }
     captions = {line["method"]: f"{_verdict(line)}: {line['parsed']}" for _, line in shown.iterrows()}
     asked_text = QUESTION_TEXT.search(lines["prompt"].iloc[0])
     title = asked_text.group(1).strip() if asked_text else f"{task}, question {number}"
