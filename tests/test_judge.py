@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sharpv.evaluation import judge as judging
-from sharpv.evaluation.judge import Judge, Question, Verdict, apply, parse_verdict
+from sharpv.evaluation.judge import Judge, NoVerdictError, Question, Verdict, apply, parse_verdict
 from sharpv.evaluation.samples import Sample
 
 
@@ -100,6 +100,39 @@ def test_a_living_judge_passes(server):
 def test_a_reply_without_a_verdict_is_no_verdict(reply):
     with pytest.raises(ValueError, match="no verdict"):
         parse_verdict(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ('{"pred": "yes", "score": 4, "reason": "it\'s the same thing"}', Verdict(True, 4)),
+        ("{'pred': 'no', 'score': 1}", Verdict(False, 1)),
+        ('{"pred": "Yes.", "score": "4/5"}', Verdict(True, 4)),
+        ('{"pred": "no", "score": 2.5}', Verdict(False, 2.5)),
+    ],
+)
+def test_verdicts_are_read_as_judges_write_them(reply, verdict):
+    assert parse_verdict(reply) == verdict
+
+
+def test_an_answer_that_cannot_be_judged_is_counted_and_costs_no_other_verdict(server, tmp_path, monkeypatch):
+    judge = judge_at(server)
+    ask = judge._ask
+
+    def sometimes(question, attempts=None):
+        if question.prediction == "odd":
+            raise NoVerdictError("the judge's reply is no verdict: 'hm'")
+        return ask(question, attempts)
+
+    monkeypatch.setattr(judge, "_ask", sometimes)
+    sample = Sample("actnetqa", "t", 0, "", tmp_path, "red", 8, "h", {"question": "what colour"})
+    scores = [{"gold": "red", "score": 1.0, "judge_score": 5.0} for _ in range(3)]
+    cache = tmp_path / "judge.jsonl"
+    assert apply(judge, scores, ["odd", "red", "it is red"], [sample] * 3, cache) == 1
+    assert scores[0]["score"] == 0.0
+    assert "no verdict" in scores[0]["judge_error"]
+    assert [line["score"] for line in scores[1:]] == [1.0, 1.0]
+    assert len(cache.read_text().splitlines()) == 2
 
 
 def test_scores_are_replaced_and_failed_answers_are_not_sent(server, tmp_path):

@@ -31,6 +31,34 @@ def test_a_letter_alone_or_the_exact_text_of_one_option_is_an_answer(text, lette
     assert scoring.parse_letter(text, OPTIONS) == letter
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B, the blue cube", "B"),
+        ("B because it is blue", "B"),
+        ("B\nThe cube is blue.", "B"),
+        ("B blue cube", "B"),
+        ("The answer is: **B**", "B"),
+        ("The answer is B because it moves", "B"),
+        ("The answer is a blue cube.", "B"),
+        ("I think that the answer is (C).", "C"),
+        ("A red ball", "C"),
+        ("The answer is a dog.", None),
+        ("A dog runs", None),
+        ("red ball or blue cube", None),
+    ],
+)
+def test_answers_that_go_on_are_read_and_an_article_is_no_letter(text, letter):
+    assert scoring.parse_letter(text, ["green", "blue cube", "red ball"]) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"), [("A", "A"), ("(A)", "A"), ("A.", "A"), ("a", "B"), ("n", "A"), ("B. a", "B")]
+)
+def test_a_capital_letter_names_an_option_also_where_options_are_letters(text, letter):
+    assert scoring.parse_letter(text, ["n", "a", "o"]) == letter
+
+
 def test_an_unparsed_answer_counts_as_wrong_and_unanswered():
     doc = {"question": "What?", "candidates": OPTIONS, "answer": "blue", "video": "v.mp4"}
     assert scoring.mvbench_results(doc, ["no idea"])["accuracy"] == {

@@ -87,7 +87,7 @@ class Cell:
         _write(self.folder / "run.json", json.dumps(self.info | facts, indent=1))
 
     def conclude(self) -> int:
-        """Score what all processes answered and set the status; the number of answers that failed.
+        """Score what all processes answered and set the status; how many answers failed or could not be judged.
 
         ValueError where a method that must prune kept everything in every answer, or where an answer is missing.
         """
@@ -115,7 +115,7 @@ class Cell:
             scores += [line | {"row": row.name, "seed": row.seed} for line in lines]
             texts = [answers[sample.task, sample.doc_id].get("raw", "") for sample in self.samples]
             if self.judge is not None:
-                apply(self.judge, scores[-len(lines) :], texts, self.samples, self.folder / "judge.jsonl")
+                errors += apply(self.judge, scores[-len(lines) :], texts, self.samples, self.folder / "judge.jsonl")
             if self.config.scoring == "upstream":
                 found = upstream.compare(self.benchmark.name, self.samples, texts, lines)
                 beside.append({"row": row.name, "seed": row.seed, "benchmark": self.benchmark.name} | found)

@@ -3,9 +3,10 @@
 Verdicts are cached on disk, one line at once, so that a run that was cut off asks only for what is left.
 """
 
+import ast
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,11 @@ class Verdict:
     """`correct` and a score from 0 to 5."""
 
     correct: bool
-    score: int
+    score: float
+
+
+class NoVerdictError(ValueError):
+    """The judge answered, but not with a verdict; this never counts as wrong."""
 
 
 @dataclass
@@ -76,17 +81,29 @@ class Judge:
                 "judge.base_url and judge.model, or leave judge.base_url out for the offline metric"
             ) from error
 
-    def verdicts(self, questions: list[Question], cache: Path) -> list[Verdict]:
-        """A verdict a question, in order; those in the cache are not asked again; raises the last error."""
+    def verdicts(self, questions: list[Question], cache: Path) -> list[Verdict | str]:
+        """A verdict a question, in order, or why there is none; those in the cache are not asked again.
+
+        A verdict is on disk as soon as it is there. Raises the error of an endpoint that does not answer, after all
+        others that it was asked for have been written.
+        """
         known = self._read(cache)
         todo = [one for one in dict.fromkeys(questions) if self._key(one) not in known]
         cache.parent.mkdir(parents=True, exist_ok=True)
+        unjudged: dict[Question, str] = {}
         with cache.open("a") as lines, ThreadPoolExecutor(self.workers) as pool:
-            for one, verdict in zip(todo, tqdm(pool.map(self._ask, todo), "judge", len(todo)), strict=True):
+            asked = {pool.submit(self._ask, one): one for one in todo}
+            for answer in tqdm(as_completed(asked), "judge", len(todo)):
+                one = asked[answer]
+                try:
+                    verdict = answer.result()
+                except NoVerdictError as error:
+                    unjudged[one] = str(error)
+                    continue
                 known[self._key(one)] = verdict
                 lines.write(json.dumps({"key": self._key(one), **vars(verdict)}) + "\n")
                 lines.flush()
-        return [known[self._key(one)] for one in questions]
+        return [unjudged.get(one) or known[self._key(one)] for one in questions]
 
     def _key(self, one: Question) -> str:
         content = json.dumps([self.model, self.base_url, self.prompt, *vars(one).values()])
@@ -119,15 +136,23 @@ class Judge:
 
 
 def parse_verdict(text: str) -> Verdict:
-    """The verdict of a reply; ValueError where it has no yes or no or no score, which never counts as wrong."""
+    """The verdict of a reply, JSON or a Python dict; NoVerdictError where it has no yes or no or no score up to 5."""
     try:
-        found = json.loads(text[text.index("{") : text.rindex("}") + 1].replace("'", '"'))
-        said, score = str(found["pred"]).strip().lower(), int(found["score"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the judge's reply is no verdict: {text!r}") from error
+        found = _mapping(text[text.index("{") : text.rindex("}") + 1])
+        said = str(found["pred"]).strip().strip(".").lower()
+        score = float(str(found["score"]).strip().removesuffix("/5"))
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        raise NoVerdictError(f"the judge's reply is no verdict: {text!r}") from error
     if said not in ("yes", "no") or not 0 <= score <= 5:
-        raise ValueError(f"the judge's reply is no verdict: {text!r}")
+        raise NoVerdictError(f"the judge's reply is no verdict: {text!r}")
     return Verdict(said == "yes", score)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return ast.literal_eval(text)
 
 
 def judge_of(config: DictConfig) -> Judge | None:
@@ -141,13 +166,20 @@ def judge_of(config: DictConfig) -> Judge | None:
     return replace(judge, prompt=text, prompt_version=hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
-def apply(judge: Judge, scores: list[dict[str, Any]], texts: list[str], samples: list[Sample], cache: Path) -> None:
+def apply(judge: Judge, scores: list[dict[str, Any]], texts: list[str], samples: list[Sample], cache: Path) -> int:
     """Replace the offline scores of open answers by the judge's, in place; the offline one stays as `offline_score`.
 
-    Answers that failed or are empty keep their 0 and are not sent.
+    Answers that failed or are empty keep their 0 and are not sent. One on which the judge gives no verdict gets 0 and
+    the reason as `judge_error`; returned is the number of these. They are asked again when scoring is done again.
     """
     given = [(line, sample, text) for line, sample, text in zip(scores, samples, texts, strict=True) if text.strip()]
     asked = [Question(str(sample.doc["question"]), sample.gold, text) for _, sample, text in given]
+    unjudged = 0
     for (line, _, _), verdict in zip(given, judge.verdicts(asked, cache), strict=True):
         line["offline_score"] = line["score"]
-        line["score"], line["judge_score"] = float(verdict.correct), float(verdict.score)
+        if isinstance(verdict, str):
+            line["score"], line["judge_score"], line["judge_error"] = 0.0, 0.0, verdict
+            unjudged += 1
+        else:
+            line["score"], line["judge_score"] = float(verdict.correct), verdict.score
+    return unjudged

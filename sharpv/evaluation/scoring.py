@@ -11,29 +11,61 @@ from typing import Any
 from sharpv.tiny.corpus import prompt_text
 from sharpv.tiny.questions import LETTERS, Question
 
+HEADING = r"(?i:(?:best )?option:?|(?:the )?answer(?: is)?:?)"
+INTRODUCTION = re.compile(rf"^{HEADING}\s*")
+ENDED = r"(?=[.,:;)\]*\n]|\s*$|\s+(?:because|since|as|is)\b)"
+"""What may follow a letter that is meant as one."""
+
 
 def parse_letter(text: str, options: list[str]) -> str | None:
     """The option letter that an answer names, or None.
 
-    The exact text of one option comes first (so that "A man" is an option and not the letter A), then a letter that
-    stands alone or before a full stop, colon or bracket, then the one letter that stands in brackets ("red (B)"), then
-    the letter that "the answer is" names.
+    In this order:
+
+    - a capital letter and nothing else, also where options are letters themselves, as in MVBench's character_order;
+    - the text of one option, but for an article before it, alone or behind its letter or "the answer is" (so that
+      "A man" is an option and not the letter A);
+    - a capital letter at the start, before punctuation, a line break or "because", "is" and the like; a small one before
+      a full stop, colon or bracket;
+    - the one letter that stands in brackets ("red (B)");
+    - the capital letter that "the answer is" names.
+
+    A letter that may be the article "a" is none, and no option's text is looked for within others: not parsed.
     """
-    letters = LETTERS[: len(options)]
-    plain = _plain(text)
-    exact = [letter for letter, option in zip(letters, options, strict=False) if _plain(option) == plain]
-    if len(exact) == 1:
-        return exact[0]
-    match = re.match(
-        rf"^(?:best option:?|answer:?)?\s*\(?([{''.join(letters)}])(?:[.):]|\s*$)", text.strip(), re.IGNORECASE
+    letters = "".join(LETTERS[: len(options)])
+    one_of, spoken = f"([{letters}])", text.strip().strip("*\"' ")
+    if alone := re.fullmatch(rf"\(?{one_of}\)?[.:]?", spoken):
+        return alone[1]
+    for candidate in (spoken, INTRODUCTION.sub("", spoken)):
+        if (found := _option_told(candidate, options)) is not None:
+            return found
+    patterns = (
+        rf"^{HEADING}?[\s(\[*]*{one_of}{ENDED}",
+        rf"^{HEADING}?[\s(\[*]*([{letters.lower()}])(?:[.:)\]]|\s*$)",
     )
-    if match:
-        return match[1].upper()
-    bracketed = set(re.findall(rf"\(\s*([{''.join(letters)}])\s*\)", text))
+    for pattern in patterns:
+        if match := re.match(pattern, spoken):
+            return match[1].upper()
+    bracketed = set(re.findall(rf"\(\s*{one_of}\s*\)", text))
     if len(bracketed) == 1:
         return bracketed.pop()
-    named = re.search(rf"\b(?:answer|option|choice)(?: is)?:?\s+\(?([{''.join(letters)}])\b", text, re.IGNORECASE)
-    return named[1].upper() if named else None
+    named = re.search(rf"\b(?i:answer|option|choice)(?i: is)?:?[\s(\[*]+{one_of}{ENDED}", spoken)
+    return named[1] if named else None
+
+
+def _option_told(text: str, options: list[str]) -> str | None:
+    """The letter of the one option whose text this is, but for an article before it, alone or behind its letter."""
+    plain = _without_article(text)
+    told = [
+        letter
+        for letter, option in zip(LETTERS, options, strict=False)
+        if plain and (plain == _without_article(option) or (_plain(text[1:]) == _plain(option) and text[0] == letter))
+    ]
+    return told[0] if len(told) == 1 else None
+
+
+def _without_article(text: str) -> str:
+    return re.sub(r"^(?:a|an|the)\s+(?=\w)", "", _plain(text))
 
 
 def _plain(text: str) -> str:
