@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sharpv.evaluation.configure import quoted, register_resolvers
+from sharpv.evaluation.configure import quoted, register_resolvers, require_effect
 
 COMMANDS = {
     "run": "sharpv.evaluation.experiment:run",
@@ -30,6 +30,7 @@ def main(config: DictConfig) -> None:
     job = HydraConfig.get()
     module, function = COMMANDS[config.command].split(":")
     try:
+        require_effect(config, job.overrides.task)
         code = getattr(import_module(module), function)(config, "python run.py " + " ".join(job.overrides.task))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -22,14 +22,19 @@ def hub_dir() -> Path:
 
 
 def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Path | None:
-    """Folder of a downloaded hub repository (kind `model` or `dataset`) at a revision (main), or None."""
+    """Folder of a downloaded hub repository (kind `model` or `dataset`) at a revision (main), or None.
+
+    ValueError for what is neither a folder here nor a name that a repository can have.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(
             repository, repo_type=kind, revision=revision, cache_dir=hub_dir() / "hub", local_files_only=True
         )
+    except HFValidationError as error:
+        raise ValueError(f"{repository!r} is no folder of this machine and no name of a hub repository") from error
     except LocalEntryNotFoundError:
         return None
     return Path(found)

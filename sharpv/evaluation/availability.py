@@ -1,5 +1,6 @@
 """Whether weights, annotations, videos, judge and disk space are there, told in seconds and before weights load."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from omegaconf import DictConfig
 
 from sharpv import paths
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 NAMED = 3
 """How many missing videos a line names."""
 
@@ -34,14 +36,29 @@ class Finding:
 def missing_weights(model: Any) -> str | None:
     """What of a model is missing, with the command that gets it; None where all is there."""
     if Path(model.path).is_dir():
-        if list(Path(model.path).glob("*.safetensors")):
-            return None
-        return f"weights: {model.path} holds no safetensors file; for the tiny model: python scripts/train_tiny.py"
+        lacking = incomplete(Path(model.path))
+        hint = "; for the tiny model: python scripts/train_tiny.py" if model.name == "tiny" else ""
+        return f"weights: {model.path} lacks {lacking}{hint}" if lacking else None
     snapshot = paths.hub_snapshot(model.path, "model", getattr(model, "revision", None))
-    if snapshot is not None and list(snapshot.glob("*.safetensors")):
+    lacking = incomplete(snapshot) if snapshot is not None else None
+    if snapshot is not None and lacking is None:
         return None
     size = f" (about {model.size_gb} GB)" if model.size_gb else ""
-    return f"weights of {model.display}{size}: hf download {model.path}"
+    part = f", of which this machine lacks {lacking}" if lacking else ""
+    return f"weights of {model.display}{size}{part}: hf download {model.path}"
+
+
+def incomplete(folder: Path) -> str | None:
+    """What a checkpoint's folder lacks of configuration, tokenizer and safetensors shards; None where all are there."""
+    wanted = ["config.json"]
+    for index in folder.glob("*.safetensors.index.json"):
+        wanted += sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    lacking = [name for name in wanted if not (folder / name).is_file() or not (folder / name).stat().st_size]
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        lacking.append(" or ".join(TOKENIZERS))
+    if not any(path.stat().st_size for path in folder.glob("*.safetensors")):
+        lacking.append("any safetensors file")
+    return ", ".join(lacking) or None
 
 
 def missing_data(benchmark: DictConfig) -> str | None:

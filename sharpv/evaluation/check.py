@@ -1,7 +1,5 @@
 """`python run.py check model=... benchmark=...`: everything that a run needs and whether it is there."""
 
-from typing import Any
-
 from omegaconf import DictConfig
 
 from sharpv import paths
@@ -18,7 +16,7 @@ def check(config: DictConfig, command: str) -> int:
     findings = [finding for model in models for finding in _weights(model)]
     findings += [finding for benchmark in benchmarks for finding in _data(benchmark, models)]
     findings += _judge(config, benchmarks)
-    findings.append(_disk(models, benchmarks, findings))
+    findings.append(_disk(config, models, benchmarks))
     for finding in findings:
         print(finding.line())
     fatal = [finding for finding in findings if finding.problem and finding.fatal]
@@ -41,7 +39,11 @@ def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
     from sharpv.evaluation.samples import load_samples, task_manager
 
     profile = configure.build(models[0]).profile
-    samples = load_samples(benchmark.task, task_manager(profile), None)
+    try:
+        samples = load_samples(benchmark.task, task_manager(profile), None)
+    except Exception as error:
+        get = f"hf download --repo-type dataset {benchmark.data}"
+        return [Finding(name, "", f"they cannot be read ({type(error).__name__}: {error}); get them anew: {get}")]
     return [Finding(name, f"{len(samples)} questions of {benchmark.data}"), videos(benchmark, samples)]
 
 
@@ -58,11 +60,19 @@ def _judge(config: DictConfig, benchmarks: list[DictConfig]) -> list[Finding]:
     return [Finding("judge", f"{judge.model} at {judge.base_url} answers")]
 
 
-def _disk(models: list[DictConfig], benchmarks: list[DictConfig], findings: list[Finding]) -> Finding:
-    """Whether what is missing, so far as its size is known, would fit where the hub's downloads go."""
-    needs: list[Any] = [model for model in models if missing_weights(configure.build(model))]
-    needs += [benchmark for benchmark in benchmarks if missing_data(benchmark)]
-    wanted = sum(item.get("size_gb") or 0 for item in needs)
-    free = free_gb()
+def _disk(config: DictConfig, models: list[DictConfig], benchmarks: list[DictConfig]) -> Finding:
+    """Whether what is missing would fit where the hub's downloads go: archives stay beside what is unpacked of them.
+
+    Sizes of datasets are those that configs/plan/ assumes.
+    """
+    weights = sum(model.get("size_gb") or 0 for model in models if missing_weights(configure.build(model)))
+    missing = [benchmark.name for benchmark in benchmarks if missing_data(benchmark)]
+    unknown = [name for name in missing if name not in config.plan.benchmarks]
+    videos_gb = sum(2 * config.plan.benchmarks[name].data_gb for name in missing if name not in unknown)
+    free, wanted = free_gb(), weights + videos_gb
     detail = f"{free:.0f} GB free in {paths.hub_dir()}, about {wanted:.0f} GB still to get"
+    if videos_gb:
+        detail += f" ({videos_gb:.0f} GB of it videos: archives and their unpacked copies, sizes assumed)"
+    if unknown:
+        detail += f", and {', '.join(unknown)} of unknown size"
     return Finding("disk", detail, f"{detail}: too little" if wanted > free else None, fatal=wanted > free)

@@ -2,10 +2,12 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +15,8 @@ from sharpv.evaluation import outside
 from sharpv.evaluation.rows import Row, repetitions
 
 CONFIGS = outside.CONFIGS
+STAGES = ("visual", "memory", "visual_options", "memory_options")
+"""What a pruner's configuration says of its two stages."""
 
 
 def register_resolvers() -> None:
@@ -34,8 +38,15 @@ def quoted(argument: str) -> str:
 
 
 def build(config: Any) -> Any:
-    """The object that a configuration's `_target_` names, of this package or of one that declares methods for it."""
-    return instantiate(config, _execution_whitelist_=outside.targets())
+    """The object that a configuration's `_target_` names, of this package or of one that declares methods for it.
+
+    ValueError where it does not take these settings.
+    """
+    try:
+        return instantiate(config, _execution_whitelist_=outside.targets())
+    except (InstantiationException, TypeError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"{config.get('_target_')} cannot be made of these settings: {reason}") from error
 
 
 def names(group: str) -> list[str]:
@@ -77,16 +88,59 @@ def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
     }
     built = {name: build(config) if config else None for name, config in settings.items()}
     recorded = {name: outside.with_code(config) for name, config in settings.items()}
-    row = Row(pruner.name, pruner.method, pruner.kind, 0, built["visual"], built["memory"], recorded)
+    row = Row(*_identity(pruner), 0, built["visual"], built["memory"], recorded)
     return repetitions(row, list(pruner.seeds))
 
 
+def _identity(pruner: DictConfig) -> tuple[str, str, Any]:
+    """Name, method and kind: those of its file, unless stages or options were changed and the name was not.
+
+    Such a row is called by what it is: "random_frame + sharpv (threshold=0.5)". A table must not show it as the method
+    of that file.
+    """
+    if pruner.name not in names("pruner"):
+        return pruner.name, pruner.method, pruner.kind
+    plain: Any = OmegaConf.to_container(pruner, resolve=False)
+    of_file: Any = OmegaConf.to_container(load("pruner", pruner.name), resolve=False)
+    if all((plain.get(part) or None) == (of_file.get(part) or None) for part in STAGES):
+        return pruner.name, pruner.method, pruner.kind
+    chosen = ("visual", "memory")
+    parts = [_described(plain[stage], plain.get(f"{stage}_options")) for stage in chosen if plain[stage]]
+    name = " + ".join(parts) or "no stage"
+    return name, name, "method" if parts else "dense"
+
+
+def _described(choice: str | dict[str, Any], options: dict[str, Any] | None) -> str:
+    name = choice if isinstance(choice, str) else choice["_target_"].rpartition(".")[2]
+    changed = ", ".join(f"{option}={value}" for option, value in (options or {}).items())
+    return f"{name} ({changed})" if changed else name
+
+
 def table_rows(config: DictConfig, model: DictConfig) -> list[Row]:
-    """All rows of a run: those of an experiment, else dense and the one pruner asked for."""
+    """All rows of a run: those of an experiment, else dense and the one pruner asked for.
+
+    ValueError where the dense row is not among them, or two rows of one name differ.
+    """
     chosen = [load("pruner", name) for name in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
     found = [row for pruner in chosen for row in rows(pruner, model)]
-    unique = {(row.name, row.seed): row for row in found}
+    unique: dict[tuple[str, int], Row] = {}
+    for row in found:
+        if unique.setdefault((row.name, row.seed), row).hash != row.hash:
+            raise ValueError(f"two rows are called {row.name!r} and differ: give one another pruner.name")
+    if not any(row.kind == "dense" for row in found):
+        raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
     return sorted(unique.values(), key=lambda row: row.kind != "dense")
+
+
+def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:
+    """ValueError for an override of the command line that a list of the same run makes void."""
+    for chosen, of in (("pruner", "rows"), ("model", "models"), ("benchmark", "benchmarks")):
+        void = [given for given in overrides if re.match(rf"[+~]*{chosen}[=.]", given)]
+        if config[of] and void:
+            raise ValueError(
+                f"{void[0]} would have no effect: this run is over {of}={list(config[of])}, from its experiment, its "
+                f"profile or the command line; leave {void[0]} out, or give {of}=[...] instead"
+            )
 
 
 def write_resolved(config: DictConfig, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ def run(config: DictConfig, command: str) -> int:
     """
     if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
         raise ValueError(f"limit={config.limit} must be a whole number of questions a task, at least 1")
+    for name in ("memory_every", "warm_up", "allow_errors"):
+        if not isinstance(config[name], int) or config[name] < 0:
+            raise ValueError(f"{name}={config[name]} must be a whole number, 0 or more")
     if config.scoring not in ("ours", "upstream"):
         raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
     tracking.require(config.wandb.mode)
@@ -51,7 +55,7 @@ def run(config: DictConfig, command: str) -> int:
         for model, rows in built:
             cells += _answer_all(config, model, rows, benchmarks, command, processes)
         processes.part()
-        return _conclude(config, cells, benchmarks) if processes.first else 0
+        return _conclude(config, cells, benchmarks, command) if processes.first else 0
     except KeyboardInterrupt:
         print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
         return INTERRUPTED
@@ -71,8 +75,8 @@ def _answer_all(
     benchmarks: list[DictConfig],
     command: str,
     processes: Processes,
-) -> list[tuple[Cell, bool]]:
-    """One model's cells, all answered; each with whether it was finished before, scores included."""
+) -> list[Cell]:
+    """One model's cells, all answered."""
     from sharpv.evaluation.samples import task_manager
 
     manager, load, cells = task_manager(model.profile), cache(model.load), []
@@ -85,7 +89,7 @@ def _answer_all(
         elif processes.first:
             answers = len(cell.samples) * len(rows)
             print(f"finished before: {cell.name}, {answers} answers with scores in {cell.folder}", flush=True)
-        cells.append((cell, finished))
+        cells.append(cell)
         cell.store.close()
     return cells
 
@@ -117,7 +121,8 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
         facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
         if processes.first:
             cell.note(**facts)
-        runner = Runner(loaded, cell.store, workers, hardware.get("gpu", hardware["cpu"]))
+        device = hardware.get("gpu") or f"{hardware['cpu']} with {hardware['threads']} threads"
+        runner = Runner(loaded, cell.store, workers, device)
         spent = runner.run(left, config.warm_up)
         waited, wall = spent["waiting_s"], spent["wall_s"]
         print(f"model waited {waited:.1f} of {wall:.1f} s ({waited / wall:.0%}) for videos, {workers} workers")
@@ -147,9 +152,14 @@ def _prepare(benchmarks: list[DictConfig]) -> None:
         write_benchmarks(paths.tasks_dir() / "tiny" / "data")
 
 
-def _conclude(config: DictConfig, cells: list[tuple[Cell, bool]], benchmarks: list[DictConfig]) -> int:
-    """Score, then report, unless this is one job of a sweep, whose tables would overwrite each other."""
-    ran = [(cell.folder, 0 if finished else cell.conclude()) for cell, finished in cells]
+def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], command: str) -> int:
+    """Score, then report, unless this is one job of a sweep, whose tables would overwrite each other.
+
+    A cell that was finished before is looked at again: another command may have scored other rows of it meanwhile.
+    """
+    ran = [(cell.folder, 0 if cell.finished() else cell.conclude()) for cell in cells]
+    for cell in cells:
+        cell.note(command=command, reported=datetime.now(UTC).isoformat(timespec="seconds"))
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
     else:

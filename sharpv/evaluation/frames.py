@@ -39,7 +39,7 @@ class Evenly:
     def indices(self, total: int, fps: float = 0.0) -> np.ndarray:
         if total < 1:
             raise ValueError("the video holds no frame")
-        return np.arange(self.count) * (total - 1) // max(self.count - 1, 1)
+        return np.linspace(0, total - 1, self.count, dtype=np.int64)
 
 
 @dataclass(frozen=True)

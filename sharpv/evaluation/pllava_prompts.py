@@ -4,7 +4,7 @@ Sources: magic-research/PLLaVA 6f49fd2 (MVBench, ActivityNet-QA); Visual-AI/Prun
 NExT-QA has no PLLaVA evaluation anywhere; it takes the MVBench form.
 """
 
-from sharpv.tiny.questions import LETTERS
+from string import ascii_uppercase
 
 SYSTEM = {
     "mvbench": "Carefully watch the video and pay attention to the cause and sequence of events, the detail and "
@@ -21,7 +21,7 @@ OPEN = (
 
 def multiple_choice(question: str, options: list[str], benchmark: str) -> str:
     """The prompt of a question with options; `benchmark`: whose system text."""
-    lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    lines = [f"({letter}) {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     asked = "\n".join([f"Question: {question}", "Options:", *lines])
     return f"{SYSTEM[benchmark]} USER: <video>\n USER: {asked} \nOnly give the best option. ASSISTANT:Best option:("
 

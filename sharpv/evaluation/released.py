@@ -5,12 +5,12 @@ compare them with upstream's functions and with recorded official prompts. Score
 """
 
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from sharpv.evaluation.pllava_prompts import multiple_choice, open_ended
 from sharpv.evaluation.scoring import bare_options
 from sharpv.paths import hub_dir
-from sharpv.tiny.questions import LETTERS
 
 Doc = dict[str, Any]
 Settings = dict[str, Any] | None
@@ -24,7 +24,9 @@ def mvbench_text(doc: Doc, settings: Settings = None) -> str:
     settings = settings or {}
     if is_pllava(settings):
         return multiple_choice(doc["question"], doc["candidates"], "mvbench")
-    options = "".join(f"({letter}) {option}\n" for letter, option in zip(LETTERS, doc["candidates"], strict=False))
+    options = "".join(
+        f"({letter}) {option}\n" for letter, option in zip(ascii_uppercase, doc["candidates"], strict=False)
+    )
     return f"Question:{doc['question']}\nOption:\n{options}{settings['post_prompt']}"
 
 
@@ -39,7 +41,7 @@ def nextqa_text(doc: Doc, settings: Settings = None) -> str:
     answers = [doc[f"a{number}"].strip() for number in range(5)]
     if is_pllava(settings):
         return multiple_choice(doc["question"].strip(), answers, "mvbench")
-    lines = [f"{letter}. {answer}" for letter, answer in zip(LETTERS, answers, strict=True)]
+    lines = [f"{letter}. {answer}" for letter, answer in zip(ascii_uppercase, answers, strict=False)]
     return "\n".join([doc["question"].strip(), *lines])
 
 

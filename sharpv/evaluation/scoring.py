@@ -6,10 +6,11 @@ under the task's metric name; aggregations return 0-1 means as Python floats.
 
 import re
 from collections import Counter
+from string import ascii_uppercase
 from typing import Any
 
 from sharpv.tiny.corpus import prompt_text
-from sharpv.tiny.questions import LETTERS, Question
+from sharpv.tiny.questions import Question
 
 HEADING = r"(?i:(?:best )?option:?|(?:the )?answer(?: is)?:?)"
 INTRODUCTION = re.compile(rf"^{HEADING}\s*")
@@ -25,14 +26,14 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     - a capital letter and nothing else, also where options are letters themselves, as in MVBench's character_order;
     - the text of one option, but for an article before it, alone or behind its letter or "the answer is" (so that
       "A man" is an option and not the letter A);
-    - a capital letter at the start, before punctuation, a line break or "because", "is" and the like; a small one before
-      a full stop, colon or bracket;
+    - a capital letter at the start, before punctuation, a line break or "because", "is" and the like; a small one
+      before a full stop, colon or bracket;
     - the one letter that stands in brackets ("red (B)");
     - the capital letter that "the answer is" names.
 
     A letter that may be the article "a" is none, and no option's text is looked for within others: not parsed.
     """
-    letters = "".join(LETTERS[: len(options)])
+    letters = ascii_uppercase[: len(options)]
     one_of, spoken = f"([{letters}])", text.strip().strip("*\"' ")
     if alone := re.fullmatch(rf"\(?{one_of}\)?[.:]?", spoken):
         return alone[1]
@@ -58,7 +59,7 @@ def _option_told(text: str, options: list[str]) -> str | None:
     plain = _without_article(text)
     told = [
         letter
-        for letter, option in zip(LETTERS, options, strict=False)
+        for letter, option in zip(ascii_uppercase, options, strict=False)
         if plain and (plain == _without_article(option) or (_plain(text[1:]) == _plain(option) and text[0] == letter))
     ]
     return told[0] if len(told) == 1 else None
@@ -101,12 +102,12 @@ def mvbench_text(doc: dict[str, Any], settings: dict | None = None) -> str:
 
 
 def mvbench_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    gold = LETTERS[doc["candidates"].index(doc["answer"])]
+    gold = ascii_uppercase[doc["candidates"].index(doc["answer"])]
     return {"accuracy": _letter_result(results[0], doc["candidates"], gold, doc["video"])}
 
 
 def mvbench_target(doc: dict[str, Any]) -> str:
-    return LETTERS[doc["candidates"].index(doc["answer"])]
+    return ascii_uppercase[doc["candidates"].index(doc["answer"])]
 
 
 def videomme_text(doc: dict[str, Any], settings: dict | None = None) -> str:
@@ -131,11 +132,11 @@ def nextqa_text(doc: dict[str, Any], settings: dict | None = None) -> str:
 
 
 def nextqa_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    return {"accuracy": _letter_result(results[0], _choices(doc), LETTERS[doc["answer"]], str(doc["video"]))}
+    return {"accuracy": _letter_result(results[0], _choices(doc), ascii_uppercase[doc["answer"]], str(doc["video"]))}
 
 
 def nextqa_target(doc: dict[str, Any]) -> str:
-    return LETTERS[doc["answer"]]
+    return ascii_uppercase[doc["answer"]]
 
 
 def actnetqa_text(doc: dict[str, Any], settings: dict | None = None) -> str:

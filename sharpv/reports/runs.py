@@ -11,15 +11,15 @@ from sharpv.reports.store import Run, read_jsonl
 
 
 def newest_runs(runs: Path) -> list[Path]:
-    """The run folders of the newest complete experiment with more than one row: its newest cell, and the other complete
-    cells of the same command, the newest for each model and benchmark.
+    """The run folders of the complete experiment with more than one row reported last: its newest cell, and the
+    other complete cells of the same command, the newest for each model and benchmark.
 
     ValueError where `runs` holds none.
     """
     infos = {path.parent: json.loads(path.read_text()) for path in sorted(runs.glob("*/run.json"))}
     complete = sorted(
         (folder for folder, info in infos.items() if info.get("status") == "complete"),
-        key=lambda folder: infos[folder]["created"],
+        key=lambda folder: infos[folder].get("reported", infos[folder]["created"]),
         reverse=True,
     )
     newest = next((folder for folder in complete if _rows(folder) > 1), None)

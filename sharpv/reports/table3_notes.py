@@ -74,6 +74,10 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
                 values = sorted({str(info[what].get(part)) for info in infos})
                 if len(values) > 1:
                     found.append(f"MIXED {what} of {model}: {part} is {' and '.join(values)} in different runs.")
+        of_model = [run.samples for run in runs if _name(run) == model and "device" in run.samples]
+        devices = sorted({device for samples in of_model for device in samples["device"].dropna().unique()})
+        if len(devices) > 1:
+            found.append(f"MIXED devices of {model}: answers come from {' and '.join(devices)}; do not compare times.")
     return found
 
 

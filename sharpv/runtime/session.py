@@ -40,23 +40,28 @@ class Report:
         self.layout, self.state, self.kv_bytes = layout, state, 0
         self.visual_rows, self.visual_kv, self.reads, self.cosine = [], [], [], {}
 
+    def described(self) -> Layout:
+        """The latest generation's layout; ValueError where there was none."""
+        if self.layout is None:
+            raise ValueError("the report is empty: generate inside the context before reading it")
+        return self.layout
+
     @property
     def vr(self) -> float:
         """Visual tokens fed to the language model as a share of the dense model's."""
-        return self.layout.visual / self.layout.dense_visual
+        return self.described().visual / self.described().dense_visual
 
     @property
     def mr(self) -> float:
         """Visual KV read at decode as a share of the visual tokens fed; a first step's where none was decoded."""
-        if not self.layout.visual:
-            return 0.0
-        steps = self.reads or [self.visual_kv]
-        return sum(map(sum, steps)) / (len(steps) * self.layout.depth * self.layout.visual)
+        layout, steps = self.described(), self.reads or [self.visual_kv]
+        return sum(map(sum, steps)) / (len(steps) * layout.depth * layout.visual) if layout.visual else 0.0
 
     @property
     def kv_held(self) -> float:
         """Visual KV still stored after prefill as a share of the visual tokens fed."""
-        return sum(self.visual_kv) / (self.layout.depth * self.layout.visual) if self.layout.visual else 0.0
+        layout = self.described()
+        return sum(self.visual_kv) / (layout.depth * layout.visual) if layout.visual else 0.0
 
     @property
     def token_budget(self) -> float:
