@@ -1,5 +1,6 @@
 """Every shipped configuration composes, builds, and is dry-run; mistyped names are answered with the valid ones."""
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sharpv.evaluation import configure, experiment
+from sharpv.evaluation.availability import incomplete
 from sharpv.evaluation.profile import choose
 
 
@@ -62,6 +64,49 @@ def test_any_visual_stage_composes_with_any_memory_stage_by_name():
     assert rows[0].memory.threshold == 0.5
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name", "kind"),
+    [
+        (["pruner=sharpv_adaptive"], "sharpv_adaptive", "method"),
+        (["pruner.visual=random_frame"], "random_frame + sharpv", "method"),
+        (["pruner=dense", "pruner.visual=uniform"], "uniform", "method"),
+        (["pruner=fastv", "++pruner.memory_options.keep_ratio=0.5"], "fastv (keep_ratio=0.5)", "method"),
+        (["pruner.visual=uniform", "pruner.name=mine", "pruner.method=Mine"], "mine", "method"),
+    ],
+)
+def test_a_changed_pruner_is_never_shown_under_the_name_of_its_file(overrides, name, kind):
+    rows = configure.table_rows(compose("config", overrides), compose("config", overrides).model)
+    assert [(row.name, row.kind) for row in rows] == [("dense", "dense"), (name, kind)]
+
+
+def test_a_run_without_the_dense_row_is_refused_before_it_answers_anything():
+    with pytest.raises(ValueError, match=r"rows=\['fastv'\] lack the row"):
+        experiment.run(compose("config", ["rows=[fastv]"]), "test")
+
+
+@pytest.mark.parametrize(
+    ("void", "lists"),
+    [("pruner=fastv", "rows=[dense]"), ("model.path=x", "models=[tiny]"), ("++pruner.seeds=[1]", "rows=[dense]")],
+)
+def test_what_a_list_makes_void_is_refused(void, lists):
+    with pytest.raises(ValueError, match="would have no effect"):
+        configure.require_effect(compose("config", [lists]), [lists, void])
+    configure.require_effect(compose("config", []), [void])
+
+
+def test_a_setting_that_a_method_does_not_have_is_one_message():
+    config = compose("config", ["++pruner.visual_options.thresold=1"])
+    with pytest.raises(ValueError, match="thresold"):
+        configure.table_rows(config, config.model)
+
+
+@pytest.mark.parametrize("given", ["experiment=tabel3", "profile=papre"])
+def test_a_mistyped_experiment_or_profile_is_refused(given):
+    answer = run_py(given, "dry_run=true")
+    assert answer.returncode != 0
+    assert "paper" in answer.stderr or "table3" in answer.stderr
+
+
 def test_a_mistyped_stage_names_the_valid_ones():
     config = compose("config", ["pruner.visual=sharpv_adaptiv"])
     with pytest.raises(ValueError, match="Did you mean 'sharpv_adaptive'"):
@@ -71,6 +116,28 @@ def test_a_mistyped_stage_names_the_valid_ones():
 def test_a_limit_that_is_no_whole_number_is_refused():
     with pytest.raises(ValueError, match=r"limit=0\.5"):
         experiment.run(compose("config", ["limit=0.5"]), "test")
+
+
+def checkpoint(folder, shards=("a.safetensors",), tokenizer=True):
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
+    )
+    for shard in shards:
+        (folder / shard).write_bytes(b"0")
+    if tokenizer:
+        (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def test_a_checkpoint_that_lacks_a_shard_or_its_tokenizer_is_not_there(tmp_path):
+    both = ("a.safetensors", "b.safetensors")
+    assert incomplete(checkpoint(tmp_path / "whole", both)) is None
+    assert incomplete(checkpoint(tmp_path / "part")) == "b.safetensors"
+    assert incomplete(checkpoint(tmp_path / "mute", both, tokenizer=False)) == "tokenizer.json or tokenizer.model"
+    (tmp_path / "whole" / "b.safetensors").write_bytes(b"")
+    assert incomplete(tmp_path / "whole") == "b.safetensors"
 
 
 def run_py(*arguments):

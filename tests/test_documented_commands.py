@@ -87,6 +87,14 @@ def test_commands_of_a_document_run_one_after_another(document, copy, environmen
         assert done.returncode == 0 or missing_weights, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_of_a_document_lead_to_files_of_the_checkout(document):
+    folder = (REPOSITORY / document).parent
+    links = re.findall(r"\]\(([^)#\s]+)", (REPOSITORY / document).read_text())
+    files = [link for link in links if not re.match(r"\w+:", link)]
+    assert [link for link in files if not (folder / link).exists()] == []
+
+
 def test_python_of_the_readme_runs(model, inputs, capsys):
     text = (REPOSITORY / "README.md").read_text()
     (code,) = [block for language, _, block in FENCED.findall(text) if language == "python"]

@@ -361,3 +361,16 @@ def test_sub_tasks_of_mvbench_that_are_missing_are_counted(tmp_path):
     write_table3([run], tmp_path, PAPER_CSV, TINY | {"mvbench_acc": "sharpv_mvbench"})
     printed = (tmp_path / "table3.md").read_text()
     assert "sharpv_mvbench is the mean over the 2 sub-tasks that the runs hold; MVBench has 20 in the paper" in printed
+
+
+def test_answers_of_different_devices_in_one_run_are_told(tmp_path):
+    run = full_run(tmp_path / "run")
+    lines = read_jsonl(run / "samples.jsonl")
+    devices = ["one with 1 threads" if number % 2 else "one with 2 threads" for number in range(len(lines))]
+    marked = [json.dumps(line | {"device": device}) for line, device in zip(lines, devices, strict=True)]
+    (run / "samples.jsonl").write_text("\n".join(marked) + "\n")
+    write_table3([run], tmp_path, PAPER_CSV, TINY)
+    assert (
+        "MIXED devices of Tiny LLaVA-OV: answers come from one with 1 threads and one with 2"
+        in (tmp_path / "table3.md").read_text()
+    )

@@ -279,3 +279,9 @@ def test_a_second_generation_in_one_context_starts_afresh(model, inputs):
         second = model.generate(**inputs, max_new_tokens=4)
     assert torch.equal(first, second)
     assert report.reads == reads
+
+
+@pytest.mark.parametrize("number", ["vr", "mr", "kv_held", "token_budget"])
+def test_a_report_read_before_any_generation_says_so(model, number):
+    with SharpV()(model) as report, pytest.raises(ValueError, match="generate inside the context"):
+        getattr(report, number)

@@ -119,14 +119,11 @@ def _described(choice: str | dict[str, Any], options: dict[str, Any] | None) -> 
 def table_rows(config: DictConfig, model: DictConfig) -> list[Row]:
     """All rows of a run: those of an experiment, else dense and the one pruner asked for.
 
-    ValueError where the dense row is not among them, or two rows of one name differ.
+    ValueError where the dense row is not among them.
     """
     chosen = [load("pruner", name) for name in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
     found = [row for pruner in chosen for row in rows(pruner, model)]
-    unique: dict[tuple[str, int], Row] = {}
-    for row in found:
-        if unique.setdefault((row.name, row.seed), row).hash != row.hash:
-            raise ValueError(f"two rows are called {row.name!r} and differ: give one another pruner.name")
+    unique = {(row.name, row.seed): row for row in found}
     if not any(row.kind == "dense" for row in found):
         raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
     return sorted(unique.values(), key=lambda row: row.kind != "dense")
