@@ -46,6 +46,9 @@ def test_a_letter_alone_or_the_exact_text_of_one_option_is_an_answer(text, lette
         ("The answer is a dog.", None),
         ("A dog runs", None),
         ("red ball or blue cube", None),
+        ("(A) or (C)", None),
+        ("A or C", None),
+        ("A, B", None),
     ],
 )
 def test_answers_that_go_on_are_read_and_an_article_is_no_letter(text, letter):

@@ -31,7 +31,8 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     - the one letter that stands in brackets ("red (B)");
     - the capital letter that "the answer is" names.
 
-    A letter that may be the article "a" is none, and no option's text is looked for within others: not parsed.
+    Two letters side by side ("A or C", "A, B") are no answer, nor is a letter that may be the article "a"; no option's
+    text is looked for in the midst of an answer.
     """
     letters = ascii_uppercase[: len(options)]
     one_of, spoken = f"([{letters}])", text.strip().strip("*\"' ")
@@ -40,6 +41,8 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     for candidate in (spoken, INTRODUCTION.sub("", spoken)):
         if (found := _option_told(candidate, options)) is not None:
             return found
+    if re.search(rf"\b{one_of}\)?\s*(?:,|/|or|and)\s*\(?{one_of}\b", spoken):
+        return None
     patterns = (
         rf"^{HEADING}?[\s(\[*]*{one_of}{ENDED}",
         rf"^{HEADING}?[\s(\[*]*([{letters.lower()}])(?:[.:)\]]|\s*$)",
