@@ -272,10 +272,35 @@ def test_a_share_outside_its_range_is_refused(method, keep_ratio):
         method(keep_ratio=keep_ratio)
 
 
-@pytest.mark.parametrize("method", [FastV, VTW, PruneVidAttention, DyCokeCache])
-def test_a_layer_before_the_first_is_refused(method):
-    with pytest.raises(ValueError, match="layer=0"):
-        method(layer=0)
+@pytest.mark.parametrize(("method", "layer"), [(FastV, 0), (VTW, -1), (PruneVidAttention, -1), (DyCokeCache, 0)])
+def test_a_layer_before_the_first_is_refused(method, layer):
+    with pytest.raises(ValueError, match=f"layer={layer}"):
+        method(layer=layer)
+
+
+def test_a_look_at_the_first_layer_cuts_every_cache(model, inputs):
+    with Pruner(memory=PruneVidAttention(layer=0))(model) as report:
+        generate(model, inputs)
+    kept = len(report.state.kept_K)
+    assert 0 < kept < report.layout.visual
+    assert report.visual_rows == [report.layout.visual] + [kept] * (DEPTH - 1)
+    assert report.visual_kv == [kept] * DEPTH
+
+
+def test_a_look_at_the_last_layer_cuts_every_cache(model, inputs):
+    with Pruner(memory=PruneVidAttention(layer=DEPTH - 1, scale_layers=False))(model) as report:
+        generate(model, inputs)
+    assert report.visual_rows == [report.layout.visual] * DEPTH
+    assert report.visual_kv == [len(report.state.kept_K)] * DEPTH
+
+
+def test_withdrawal_at_the_first_layer_leaves_text_alone(model, inputs):
+    with Pruner(memory=VTW(layer=0))(model) as report:
+        pruned = logits_of(model, inputs)
+    assert report.visual_rows == report.visual_kv == [0] * DEPTH
+    other = {**inputs, "pixel_values_videos": torch.randn_like(inputs["pixel_values_videos"])}
+    with Pruner(memory=VTW(layer=0))(model):
+        torch.testing.assert_close(logits_of(model, other), pruned)
 
 
 def test_a_video_at_the_end_of_the_prompt_has_no_question(model, inputs):

@@ -59,6 +59,29 @@ def test_dycoke_switches():
     assert torch.equal(official.sort().values, raster)
 
 
+def test_dycoke_keeping_all_is_reordered_only_officially():
+    video = video_of(drifting(7))
+    assert torch.equal(DyCokeMerge(1).select(video).origin_K, torch.arange(video.total))
+    selection = DyCokeMerge(1, official=True).select(video)
+    assert counts_of(selection, video) == [TOKENS] * 6 + [0]
+    order_TP = selection.origin_K.unflatten(0, (6, TOKENS))
+    pruned = [1, 2, 3, 5]
+    assert [frame for frame, order_P in enumerate(order_TP) if order_P.diff().min() < 0] == pruned
+    for frame, reference in zip(pruned, (0, 0, 2, 4), strict=True):
+        place_P = order_TP[frame] % TOKENS
+        one_PD, other_PD = video.features_TPD[frame], video.features_TPD[reference]
+        assert functional.cosine_similarity(one_PD, other_PD, dim=-1)[place_P].diff().min() > -1e-6
+    assert DyCokeMerge(1).may_keep_all
+    assert DyCokeMerge(1, official=True).requested_ratio(7) == pytest.approx(6 / 7)
+
+
+@pytest.mark.parametrize(("frames", "officially"), [(1, [0]), (3, [30, 15, 0]), (4, [30, 15, 30, 15])])
+def test_dycoke_loses_an_odd_last_frame_below_five_only_officially(frames, officially):
+    video = video_of(drifting(frames))
+    assert counts_of(DyCokeMerge(official=True).select(video), video) == officially
+    assert counts_of(DyCokeMerge().select(video), video)[-1] == (TOKENS if frames % 2 else 15)
+
+
 def test_without_cls_the_paper_share_is_kept():
     video = video_of(drifting())
     for method in (PruMerge(), PruMergePlus()):
@@ -102,6 +125,14 @@ def test_prumerge_plus_samples_evenly_to_an_exact_budget(outliers):
     assert torch.bincount(kept_K // side).max() - torch.bincount(kept_K // side).min() <= 4
 
 
+@pytest.mark.parametrize(("tokens", "official", "last"), [(729, True, 574), (144, True, 142), (729, False, 728)])
+def test_prumerge_plus_samples_the_first_575_places_only_officially(tokens, official, last):
+    order_P = torch.arange(tokens)
+    kept_K = PruMergePlus(official=official).kept(order_P, 1 / 9 + 1e-6, None)
+    assert kept_K.max() == last
+    assert PruMergePlus(official=True, range_end=100).kept(order_P, 1 / 9 + 1e-6, None).max() < 100
+
+
 def test_prumerge_without_outliers():
     video = video_of(drifting(), has_cls=True)
     strict = {"fence": 1e6}
@@ -131,6 +162,22 @@ def test_prunevid_segments_of_scenes():
     selection = PruneVidMerge(segment_ratio=3 / 24).select(video_of(features_TPD))
     assert len(selection) == 3 * TOKENS // 2
     assert selection.assign_N.view(3, 8, TOKENS).unique(dim=1).shape[1] == 1
+
+
+def test_prunevid_orders_clusters_of_one_by_score_only_officially():
+    video = video_of(drifting())
+    whole = PruneVidMerge(1, 1).select(video)
+    official = PruneVidMerge(1, 1, official=True).select(video)
+    assert torch.equal(whole.origin_K, torch.arange(video.total))
+    assert torch.equal(official.origin_K.sort().values, whole.origin_K)
+    assert not torch.equal(official.origin_K, whole.origin_K)
+    assert torch.equal(official.features_KD, video.features_ND[official.origin_K])
+    assert (official.origin_K // TOKENS).diff().min() >= 0
+
+
+def test_divprune_keeps_nothing_only_officially():
+    video = video_of(drifting(1))
+    assert len(DivPrune(0.01, official=True).select(video)) == 0
 
 
 def test_divprune_repeats_copies_only_officially():

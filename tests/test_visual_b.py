@@ -129,6 +129,38 @@ def test_vcast_leftovers_go_round_unless_official():
     assert gained_T[-1] > 1
 
 
+def test_vcast_takes_equal_norms_for_equal():
+    unit_TPD = nn.functional.normalize(drifting(2), dim=-1)
+    video = video_of(unit_TPD)
+    kept_K = VCast(0.3, official=True).select(video).origin_K
+    norm_TP = unit_TPD.norm(dim=-1)
+    spread_T1 = norm_TP.amax(1, keepdim=True) - norm_TP.amin(1, keepdim=True)
+    mean_TD = unit_TPD.mean(1, keepdim=True)
+    score_TP = -torch.cosine_similarity(unit_TPD, mean_TD, dim=-1)
+    score_TP = score_TP + (norm_TP - norm_TP.amin(1, keepdim=True)) / (spread_T1 + 1e-6)
+    best_TK = score_TP.topk(9, dim=-1).indices.sort().values
+    assert spread_T1.max() < 1e-6
+    assert torch.equal(kept_K.unflatten(0, (2, 9)), best_TK + torch.tensor([[0], [TOKENS]]))
+
+
+def test_fastvid_anchors_as_many_as_a_lone_frames_take_in_their_own_frame():
+    video = video_of(drifting())
+    settings = {"keep_ratio": 0.3, "context_share": 0.5}
+    alone = FastVID(**settings, segments=1, tau=2).select(video)
+    together = FastVID(**settings, segments=1, tau=-2, anchor_stride=1).select(video)
+    assert torch.equal(together.origin_K, alone.origin_K)
+    torch.testing.assert_close(together.features_KD, alone.features_KD)
+    assert torch.equal(together.assign_N, alone.assign_N)
+    spread = FastVID(**settings, segments=1, tau=-2, anchor_stride=2).select(video)
+    assert not torch.equal(spread.origin_K, alone.origin_K)
+
+
+def test_scissor_sums_many_rows_exactly():
+    row_D = torch.tensor([1e4, 1 / 3, -1 / 7])
+    selection = Scissor(tau=0.9).select(video_of(row_D.expand(40, TOKENS, 3)))
+    assert torch.equal(selection.features_KD, row_D[None])
+
+
 def test_fastvid_without_context_keeps_the_salient_rows_unchanged():
     video = video_of(drifting())
     selection = FastVID(keep_ratio=0.3, context_share=0).select(video)

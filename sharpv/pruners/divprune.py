@@ -23,7 +23,8 @@ class DivPrune(VisualPruner):
     Paper: DivPrune, CVPR 2025. Official: vbdi/divprune @ 799e2d950aa01ba7860907f5a6d86061f885dca6.
 
     keep_ratio: SUBSET_RATIO, threshold_ratio; round(keep_ratio * N) tokens stay, halves to even. official: chosen
-    tokens stay candidates, so that copies are fed repeatedly once nothing else is left, and a zero vector gives NaN.
+    tokens stay candidates, so that copies are fed repeatedly once nothing else is left, a zero vector gives NaN, and a
+    keep_ratio that rounds to no token keeps none (ValueError otherwise).
 
     Promises: sorted; unique unless official. The first of equals wins.
     Complexity: O(N^2 D / 2) time for the distances, in blocks and each pair once, then O(N) a pick with a running
@@ -52,7 +53,7 @@ class DivPrune(VisualPruner):
         """Token indices in the order of choice (K,) and the distance with which each won (K,)."""
         total = len(features_ND)
         count = round(self.keep_ratio * total)
-        if not count:
+        if not count and not self.official:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} keeps none of {total} tokens; choose at least {1 / total:.3g}"
             )
@@ -61,7 +62,7 @@ class DivPrune(VisualPruner):
         matrix_NN = cosine_distances(unit_ND) if 4 * total**2 <= MATRIX_BYTES else None
         gap_N = nearest_distance(unit_ND) if matrix_NN is None else second_smallest(matrix_NN)
         apart_N = torch.full_like(gap_N, torch.inf)
-        picks, distances = [], []
+        picks, distances = [torch.empty(0, dtype=torch.long, device=gap_N.device)], [gap_N[:0]]
         for _ in range(count):
             distance_1, winner_1 = gap_N.max(0, keepdim=True)
             picks.append(winner_1)

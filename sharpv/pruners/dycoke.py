@@ -26,19 +26,22 @@ class DyCokeMerge(VisualPruner):
     official code does, if 1 - K is given as that difference). The share of the whole video is larger: K = 0.5 keeps
     64.1% and K = 0.7 keeps 49.4% of 32 x 196. order: `official` lists a pruned frame's tokens by rising similarity,
     `raster` by place. window_tail_fix: prune the third frame of the last full window as well. odd_frame: with an odd
-    number of frames the official code loses the last one (`drop`); `keep` leaves it whole.
+    number of frames the official code loses the last one (`drop`); `keep` leaves it whole. official: no exception for
+    keep_ratio = 1, whose pruned frames are reordered, nor for one and three frames, which lose the last one too.
 
     Promises: unique; sorted only with order="raster".
     Complexity: O(N D) time and memory, as the authors'.
-    Deviations: keep_ratio = 1 changes nothing, order and odd frame included; fewer than five frames, where the official
-    code crashes, prune the second and fourth frame and leave the others whole. The defaults are otherwise the official
-    behaviour. Cosines are float32: in half precision many tie, and in float16 13 of 878 kept tokens differed.
+    Deviations: keep_ratio = 1 changes nothing, order and odd frame included, unless `official`; fewer than five frames,
+    where the official code crashes, prune the second and fourth frame and leave the others whole (`official`: the last
+    of an odd number is lost). The defaults are otherwise the official behaviour. Cosines are float32: in half precision
+    many tie, and in float16 13 of 878 kept tokens differed.
     """
 
     keep_ratio: float = 0.5
     order: Literal["official", "raster"] = "official"
     window_tail_fix: bool = False
     odd_frame: Literal["drop", "keep"] = "drop"
+    official: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep_ratio <= 1:
@@ -52,7 +55,7 @@ class DyCokeMerge(VisualPruner):
 
     def select(self, video: VideoTokens) -> Selection:
         features_TPD = video.require_finite()
-        if self.keep_ratio == 1:
+        if self.keep_ratio == 1 and not self.official:
             return keep_all(video)
         frames, tokens = video.frames, video.tokens_per_frame
         norm_TP = features_TPD.norm(dim=-1)
@@ -77,9 +80,10 @@ class DyCokeMerge(VisualPruner):
         kept = [whole] * frames
         for part, _ in self.pairs(frames):
             kept[part] = [pruned] * len(kept[part])
-        if frames > 4 and frames % 2 and self.odd_frame == "drop":
+        if (frames > 4 or self.official) and frames % 2 and self.odd_frame == "drop":
             kept[-1] = 0
         return kept
 
     def requested_ratio(self, frames: int) -> float:
-        return 1.0 if self.keep_ratio == 1 else sum(self.shares(frames, 1, self.keep_ratio)) / frames
+        whole = self.keep_ratio == 1 and not self.official
+        return 1.0 if whole else sum(self.shares(frames, 1, self.keep_ratio)) / frames

@@ -29,8 +29,9 @@ class FastV(MemoryPruner):
     Complexity: O(H N E) time beside one key projection, O(H N) memory, once; the authors form all H N^2 attentions of
     layer K-1.
     Deviations: SharpV's "layer 3, ratio 0.3" is read as K = 3 and a kept share, by inference. Separator rows behind the
-    video (newline) count as text. Equal scores go to the earlier token. Probabilities stay float32; the official cast
-    to bfloat16 makes about a third of 670 scores tie, and a float32 row then keeps 1 or 2 of 201 tokens others.
+    video (newline) count as text. A K from the depth on, with which the authors prune nothing, is refused. Equal scores
+    go to the earlier token. Probabilities stay float32; the official cast to bfloat16 makes about a third of 670 scores
+    tie, and a float32 row then keeps 1 or 2 of 201 tokens others.
     """
 
     layer: int = 3

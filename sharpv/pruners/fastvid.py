@@ -22,7 +22,8 @@ NEIGHBOURS = 4
 class FastVID(VisualPruner):
     """Splits the video where the pooled frame vectors change and keeps in every frame the tokens that the tower's
     pooling head attends to. The context budget of a segment goes to some of its frames, whose density peaks become
-    anchors, and each of these frames merges all other tokens of the segment into its own anchors.
+    anchors, and each of these frames merges all other tokens of the segment into its own anchors; as in the released
+    code, only its own tokens where it gets just as many anchors as a segment of one frame (anchor_stride = 1).
 
     Paper: FastVID, NeurIPS 2025. Official: LunarShen/FastVID @ a40a109cb8df20e8c2c17c6850f8269717369990.
 
@@ -36,15 +37,13 @@ class FastVID(VisualPruner):
     Needs a tower whose `head` maps `states_TRX`, final norm included, to the pair (pooled frame vector (T, X), probe
     attention per patch (T, R), mean over heads); a tower without one raises ValueError.
     Promises: sorted, unique, original positions, at most floor(keep_ratio P) T tokens: an anchor frame gets
-    floor(context L / ceil(L / stride)) anchors in a segment of L frames, and never more than it has tokens that are not
-    salient.
+    floor(context L / ceil(L / stride)) anchors in a segment of L frames, never more than its tokens not salient.
     Complexity: O(T P^2 D) time and O(T P^2) memory for densities, quadratic only within a frame; O(B A D) time and
-    O(B (A + D)) memory per anchor frame, as all tokens of its segment are compared with its anchors, so O(N B D) in all
-    at worst; the pooling head's O(T R X^2); one read-back, the cuts. The authors' arithmetic is the same.
+    O(B (A + D)) memory per anchor frame that takes in its segment, so O(N B D) at worst; the pooling head's
+    O(T R X^2); one read-back, the cuts. The authors' arithmetic is the same.
     Deviations: no random noise on the density, the earlier of equally dense tokens counts as denser (same indices in
     every golden file); the self distance is exactly 0; context_share = 0 and fewer frames than segments work;
-    keep_ratio = 1 keeps all unchanged. A token is merged once per anchor frame of its segment; `assign_N` names the
-    anchor it resembles most.
+    keep_ratio = 1 keeps all unchanged. `assign_N` names the most similar of the anchors that take a token in, or -1.
     """
 
     keep_ratio: float = 0.1
@@ -89,9 +88,11 @@ class FastVID(VisualPruner):
         closest_N = torch.full((video.total,), -torch.inf, device=video.device)
         anchors, merged = [source_N[:0]], [features_ND[:0]]
         for start, stop in pairwise([0, *self._cuts(pooled_TX), video.frames]):
-            rest_B = rest_TM[start:stop].flatten()
-            rest_BD = features_ND[rest_B]
-            for anchor_A in self._anchors(ranked_TM[start:stop], context):
+            for frame, anchor_A in self._anchors(ranked_TM[start:stop], context):
+                # The released code takes frames with this many anchors for segments of one frame.
+                alone = len(anchor_A) == context
+                rest_B = rest_TM[start + frame] if alone else rest_TM[start:stop].flatten()
+                rest_BD = features_ND[rest_B]
                 rows_AD, likeness_B, choice_B = self._absorb(rest_BD, features_ND[anchor_A])
                 closer_B = likeness_B > closest_N[rest_B]
                 source_N[rest_B] = torch.where(closer_B, anchor_A[choice_B], source_N[rest_B])
@@ -131,12 +132,12 @@ class FastVID(VisualPruner):
         cut_t[cosine_t.argsort(stable=True)[: self.segments - 1]] = True
         return (cut_t.nonzero().flatten() + 1).tolist()
 
-    def _anchors(self, ranked_LM: torch.Tensor, context: int) -> Iterator[torch.Tensor]:
-        """The anchors of each anchor frame of a segment of L frames, ascending."""
+    def _anchors(self, ranked_LM: torch.Tensor, context: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each anchor frame of a segment of L frames and its anchors, ascending."""
         length = len(ranked_LM)
         count = context * length // -(-length // self.anchor_stride)
         for frame in range(length - 1, -1, -self.anchor_stride) if count else ():
-            yield ranked_LM[frame, :count].sort().values
+            yield frame, ranked_LM[frame, :count].sort().values
 
     def _absorb(self, rest_BD: torch.Tensor, anchor_AD: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Merged anchors (A, D); each token's best cosine, times its own norm, and the anchor with it, both (B,)."""

@@ -4,10 +4,7 @@ Shape suffixes: H query heads, E head width, Q query rows, N alive rows, V visua
 row each, D width, K kept rows.
 """
 
-import math
-import operator
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import torch
 from torch.nn import functional
@@ -130,10 +127,14 @@ def budget(sparsities: list[float], keep_ratio: float, depth: int) -> float:
 
     Raises ValueError where the layers so far have used up more than that.
     """
-    left = list(accumulate((1 - share for share in sparsities), operator.mul, initial=1.0))
-    remain = depth * keep_ratio - math.fsum(left[1:])
+    left, used = 1.0, 0.0
+    # One by one, as the official code adds: fsum(), and sum() from Python 3.12 on, round once and may change a count.
+    for share in sparsities:
+        left *= 1 - share
+        used += left
+    remain = depth * keep_ratio - used
     if remain < 0:
         raise ValueError(
             f"keep_ratio={keep_ratio} is used up after {len(sparsities)} merges: choose a larger one or merge more"
         )
-    return max(0.0, 1 - remain / ((depth - len(sparsities)) * left[-1]))
+    return max(0.0, 1 - remain / ((depth - len(sparsities)) * left))

@@ -16,19 +16,25 @@ class PruMergePlus(PruMerge):
 
     keep_ratio: None in a tower with CLS samples every int(int(1/r)/3)-th place (about 4 r in all; all for r > 1/6). A
     number takes the outliers, then evenly spaced ones among the other tokens until it is reached. official: the
-    authors' `range(0, 575, stride)`, which never samples the last patch of their only tower's 576 (here: of any), and
-    with a number their branch if_adaptive=False, reduction_ratio = keep_ratio / 2, whose duplicates stay.
+    authors' `range(0, 575, stride)`, which never samples the last patch of their only tower's 576, nor what lies behind
+    it in a longer frame, and with a number their branch if_adaptive=False, reduction_ratio = keep_ratio / 2, whose
+    duplicates stay. range_end: that 575, read only if `official`.
 
     Promises: as PruMerge, but unique only unless official. A frame without outliers, where the official code crashes,
     counts as having one.
     """
 
+    range_end: int = 575
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.range_end < 1:
+            raise ValueError(f"range_end={self.range_end} must be at least 1, or no place is sampled")
         self.may_keep_all = self.keep_ratio in (None, 1)
 
     def kept(self, order_P: torch.Tensor, ratio: float, budget: int | None) -> torch.Tensor:
-        tokens, end = len(order_P), len(order_P) - 1 if self.official else len(order_P)
+        tokens = len(order_P)
+        end = min(self.range_end, tokens) if self.official else tokens
         if budget is None:
             ratio = max(ratio, 1 / tokens)
             top = order_P[: int(tokens * ratio)]

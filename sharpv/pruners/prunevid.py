@@ -25,7 +25,7 @@ class PruneVidMerge(VisualPruner):
     keep_ratio: cluster_ratio; clusters per token of a group that is merged. static_threshold: tau; a place is static
     if the mean cosine over all pairs of the segment's frames is above it. segment_ratio: temporal_segment_ratio; frame
     clusters per frame. neighbours: k of the density. merge_above: a group of at most that many tokens is left alone.
-    noise: scale of the uniform noise on densities, 0 for none.
+    noise: scale of the uniform noise on densities, 0 for none. official: cluster at a keep_ratio of 1 too.
 
     Rows: per segment the static group, then each frame's own group; `group_K` numbers them so, empty groups included.
     Within a merged group rows come by falling cluster score, not by place; a row of one token keeps its `origin_K`.
@@ -33,10 +33,10 @@ class PruneVidMerge(VisualPruner):
     Complexity: O(T P^2 D) time, O(T P^2) memory, quadratic only within a group; the authors' static test compares all
     pairs of a segment's frames, O(W^2 P D).
     Deviations: the noise is drawn from the sample's seed, not from the global generator; distances are exact (the
-    official ones are rounded); groups that a keep_ratio of 1 would only reorder stay in place, so that keep_ratio =
-    static_threshold = 1 changes nothing; fewer frames than `neighbours` or than one per cluster, where the official
-    code crashes, use what there is. Once the mean squared neighbour distance per channel reaches about 10, densities
-    sink below the noise, which then decides the clusters.
+    official ones are rounded); groups that a keep_ratio of 1 would only reorder stay in place unless `official`, so
+    that keep_ratio = static_threshold = 1 changes nothing; fewer frames than `neighbours` or than one per cluster,
+    where the official code crashes, use what there is. Once the mean squared neighbour distance per channel reaches
+    about 10, densities sink below the noise, which then decides the clusters.
     """
 
     keep_ratio: float = 0.5
@@ -45,6 +45,7 @@ class PruneVidMerge(VisualPruner):
     neighbours: int = 7
     merge_above: int = 14
     noise: float = 1e-6
+    official: bool = False
 
     def __post_init__(self) -> None:
         for name in ("keep_ratio", "segment_ratio"):
@@ -102,7 +103,7 @@ class PruneVidMerge(VisualPruner):
     def _cluster(self, x_BND: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, int]:
         """Labels (B, N) and the number of clusters that each group of tokens is merged to."""
         tokens = x_BND.shape[1]
-        if tokens <= self.merge_above or self.keep_ratio == 1:
+        if tokens <= self.merge_above or (self.keep_ratio == 1 and not self.official):
             return torch.arange(tokens, device=x_BND.device).expand(len(x_BND), -1), tokens
         clusters = max(1, int(tokens * self.keep_ratio))
         return dpc_knn(x_BND, clusters, self.neighbours, self._noise(x_BND, generator))[0], clusters

@@ -42,7 +42,8 @@ class PruneVidAttention(MemoryPruner):
     Deviations: behind another visual stage, or none, each frame is a group and rows that belong to no frame are one.
     With fewer key-value heads than heads, where the official code fails, keys serve their group of heads. Separator
     rows behind the video (newline) are kept and ask nothing. Equal scores go to the earlier row. Scores stay float32;
-    the official cast to the model's dtype makes near-equal ones tie.
+    the official cast to the model's dtype makes near-equal ones tie. With the model's last layer only caches are cut;
+    officially hidden rows are as well, though nothing reads them any more.
     """
 
     keep_ratio: float = 0.4
@@ -54,8 +55,8 @@ class PruneVidAttention(MemoryPruner):
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is the share kept of each group (alpha); choose it in (0, 1]"
             )
-        if self.layer < 1:
-            raise ValueError(f"layer={self.layer} must be at least 1")
+        if self.layer < 0:
+            raise ValueError(f"layer={self.layer} must be at least 0, the first layer")
         self.may_keep_all = self.keep_ratio == 1
 
     def check(self, depth: int) -> None:
@@ -63,7 +64,7 @@ class PruneVidAttention(MemoryPruner):
 
     def looking_layer(self, depth: int) -> int:
         """The layer whose attention decides, the last that computes all rows."""
-        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth) if self.layer else 0
 
     def begin(self, layout: Layout) -> QuestionState:
         if layout.stop + layout.separators >= layout.length:

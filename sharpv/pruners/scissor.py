@@ -67,7 +67,7 @@ class Scissor(VisualPruner):
         blocks = features_ND.split(max(1, COSINES_AT_ONCE // len(rows_KD)))
         assign_N = torch.cat([(self._unit(block_cD) @ unit_KD.T).argmax(-1) for block_cD in blocks])
         sum_KD, size_K = _sums(features_ND, assign_N, len(rows_KD))
-        merged_KD = (rows_KD + sum_KD) / (size_K[:, None] + 1)
+        merged_KD = ((rows_KD + sum_KD) / (size_K[:, None] + 1)).float()
         notes = {"spatial_rows": float(len(spatial_nD)), "lost": float(lost_in_frames + lost_across)}
         return Selection(torch.full_like(size_K, -1), merged_KD, assign_N, notes=notes)
 
@@ -87,7 +87,7 @@ class Scissor(VisualPruner):
         component_n = np.full(len(label_n), -1)
         component_n[by_degree_n] = by_degree_n[first_C].argsort().argsort()[component_of_n]
         sum_CD, size_C = _sums(rows_nD, torch.from_numpy(component_n).to(rows_nD.device), len(first_C))
-        return sum_CD / size_C[:, None], int((component_n < 0).sum())
+        return (sum_CD / size_C[:, None]).float(), int((component_n < 0).sum())
 
     def _links(self, unit_GgD: torch.Tensor) -> Iterator[np.ndarray]:
         """Linked pairs of rows of the same group, each once, block by block: indices (2, l) into all rows."""
@@ -117,8 +117,8 @@ class Scissor(VisualPruner):
 
 
 def _sums(rows_nD: torch.Tensor, label_n: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum and number of the rows of each label; rows labelled -1 are left out. Reproducible on a GPU too."""
+    """Sum, float64, and number of the rows of each label; rows labelled -1 are left out. Reproducible on a GPU too."""
     order_n = label_n.argsort(stable=True)
     order_n = order_n[label_n[order_n] >= 0]
     size_C = torch.bincount(label_n[order_n], minlength=count)
-    return torch.segment_reduce(rows_nD[order_n], "sum", lengths=size_C, axis=0, unsafe=True), size_C
+    return torch.segment_reduce(rows_nD[order_n].double(), "sum", lengths=size_C, axis=0, unsafe=True), size_C

@@ -11,6 +11,9 @@ from torch.nn import functional
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
+# Of the released code: it keeps the rounding of equal norms from becoming a full-sized score.
+EPS = 1e-6
+
 
 @dataclass
 class VCast(VisualPruner):
@@ -51,11 +54,11 @@ class VCast(VisualPruner):
         features_TPD = video.require_finite()
         if self.min_k > video.tokens_per_frame:
             raise ValueError(f"min_k={self.min_k} exceeds the {video.tokens_per_frame} tokens of a frame; lower it")
-        mean_TD = functional.normalize(features_TPD.mean(1), dim=-1)
+        mean_TD = functional.normalize(features_TPD.mean(1), dim=-1, eps=EPS)
         norm_TP = features_TPD.norm(dim=-1)
         low_T1, high_T1 = norm_TP.amin(1, keepdim=True), norm_TP.amax(1, keepdim=True)
-        score_TP = 1 - functional.cosine_similarity(features_TPD, mean_TD[:, None], dim=-1)
-        score_TP = score_TP + (norm_TP - low_T1) / (high_T1 - low_T1).clamp(min=torch.finfo(norm_TP.dtype).eps)
+        score_TP = 1 - functional.cosine_similarity(features_TPD, mean_TD[:, None], dim=-1, eps=EPS)
+        score_TP = score_TP + (norm_TP - low_T1) / (high_T1 - low_T1 + EPS)
         count_T = self._budgets(self._curvature(mean_TD), video.tokens_per_frame).to(video.device)
         order_TP = score_TP.argsort(dim=-1, descending=True, stable=True)
         ranked_TP = torch.arange(video.tokens_per_frame, device=video.device) < count_T[:, None]
@@ -65,7 +68,7 @@ class VCast(VisualPruner):
     def _curvature(self, mean_TD: torch.Tensor) -> torch.Tensor:
         step_TD = mean_TD.diff(dim=0)
         curvature_T = torch.ones(len(mean_TD), device=mean_TD.device)
-        curvature_T[1:-1] = 1 - functional.cosine_similarity(step_TD[:-1], step_TD[1:], dim=-1)
+        curvature_T[1:-1] = 1 - functional.cosine_similarity(step_TD[:-1], step_TD[1:], dim=-1, eps=EPS)
         return curvature_T
 
     def _budgets(self, curvature_T: torch.Tensor, tokens: int) -> torch.Tensor:

@@ -14,14 +14,15 @@ class VTW(MemoryPruner):
 
     Paper: VTW, AAAI 2025 (arXiv 2405.05803). Official: lzhxmu/VTW @ a3d8cfc3c3f8c957b02b504f85e140d633c30453.
 
-    layer: K, the first layer without visual rows (a 28-layer model's number; scale_layers=False takes it as it is). The
-    default is half the depth, as the authors' 15 or 16 of 32; `sharpv.runtime.calibrate_vtw` chooses it from data.
+    layer: K, the first layer without visual rows (a 28-layer model's number; scale_layers=False takes it as it is); 0
+    is text alone from the start. The default is half the depth, as the authors' 15 or 16 of 32;
+    `sharpv.runtime.calibrate_vtw` chooses it from data.
     separator: `withdraw` takes rows such as the newline away with the video, as the authors do with what stands among
     the image tokens; `keep` leaves them.
 
     Complexity: no scores; a gather, once. Visual rows are in K of depth layers.
     Deviations: the visual span is the real one for any prompt; the authors' mode with re-numbered positions is not
-    offered.
+    offered. A K from the depth on, with which the authors withdraw nothing, is refused.
     """
 
     layer: int = 14
@@ -31,17 +32,15 @@ class VTW(MemoryPruner):
     def __post_init__(self) -> None:
         if self.separator not in ("keep", "withdraw"):
             raise ValueError(f"separator={self.separator!r} is not one of ('keep', 'withdraw')")
-        if self.layer < 1:
-            raise ValueError(
-                f"layer={self.layer} must be at least 1: without a layer that sees it the video would be ignored"
-            )
+        if self.layer < 0:
+            raise ValueError(f"layer={self.layer} must be at least 0, with which the model sees no video at all")
 
     def check(self, depth: int) -> None:
         self.first_blind(depth)
 
     def first_blind(self, depth: int) -> int:
         """The first layer that sees no visual row."""
-        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth) if self.layer else 0
 
     def keep_rows(self, layer: Layer, site: Site, state: Any) -> Selection | None:
         if layer.index != self.first_blind(layer.depth):

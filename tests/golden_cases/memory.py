@@ -32,9 +32,9 @@ QWEN_OF_DYCOKE = {name: name for name in (
 
 def prunevid(path: Path) -> Result:
     golden, meta = read(path)
-    if path.name.startswith("e2e"):
+    if "prefill_logits" in golden:
         return prunevid_run(golden, meta)
-    if not path.name.startswith("stage2"):
+    if "text_attention" not in golden:
         raise LookupError("a file of stage 1, the visual stage")
     start, visual, post = (int(meta[name]) for name in ("img_start", "num_visual", "num_post"))
     sizes = zip(*(golden[f"{name}_sizes"].tolist() for name in ("static", "dynamic", "window")), strict=True)
@@ -60,8 +60,9 @@ def prunevid_run(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Resul
     rows_ND = torch.cat([embedded_ND[:place], golden["features"].flatten(0, 1), embedded_ND[place + 1 :]])
     geometry = Geometry(int(meta["num_frames"]), (int(meta["height"]), int(meta["width"])), 0)
     visual = PruneVidMerge(
-        float(meta["cluster_ratio"]), float(meta["tau"]), float(meta["temporal_segment_ratio"]), noise=0.0
-    )
+        float(meta["cluster_ratio"]), float(meta["tau"]), float(meta["temporal_segment_ratio"]),
+        noise=0.0, official=True,
+    )  # fmt: skip
     memory = PruneVidAttention(float(meta["alpha"]), int(meta["selected_layer"]), scale_layers=False)
     calls = selections_of(memory)
     run = replay(Bare(model, rows_ND, place, geometry), visual, memory, golden["generated"][:-1].tolist())
@@ -72,27 +73,32 @@ def prunevid_run(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Resul
     compared += same("positions", run.positions_T, golden["decode_positions"])
     generated = torch.cat([run.prefill_NX[-1:], run.steps_TX]).argmax(-1)
     compared += same("generated", generated, golden["generated"])
+    prefill_NX = run.prefill_NX
+    if memory.layer == layout.depth - 1:
+        prefill_NX = prefill_NX[golden["kept_sequence"]]  # behind the last layer only the official code cuts rows
     fed_ND = calls[0][1].hidden_ND
     return compared, max(
         close("merged_inputs_embeds", fed_ND, golden["merged_inputs_embeds"], 1e-5),
         close("score", state.scores_V, golden["score"], 1e-5),
-        close("prefill_logits", run.prefill_NX, golden["prefill_logits"], LOGITS),
+        close("prefill_logits", prefill_NX, golden["prefill_logits"], LOGITS),
         close("decode_logits", run.steps_TX, golden["decode_logits"], LOGITS),
     )
 
 
 def dycoke(path: Path) -> Result:
     golden, meta = read(path)
-    if not path.name.startswith("s2_"):
+    if "kept_offsets" not in golden:
         raise LookupError("a file of stage 1, the visual stage")
     method = DyCokeCache(
         int(meta["L"]), 1 - float(meta["P"]), float(meta["similarity_threshold"]), scale_layers=False, official=True
     )
-    return (dycoke_run if "e2e" in path.name else dycoke_rows)(golden, meta, method)
+    return (dycoke_run if "inputs_embeds" in golden else dycoke_rows)(golden, meta, method)
 
 
 def dycoke_rows(golden: dict[str, torch.Tensor], meta: dict[str, str], method: DyCokeCache) -> Result:
-    layout = layout_of(int(meta["prompt_len"]), int(meta["image_token_start_index"]), int(meta["n_visual"]), depth=6)
+    layout = layout_of(
+        int(meta["prompt_len"]), int(meta["image_token_start_index"]), int(meta["n_visual"]), int(meta["L"]) + 1
+    )
     reads, similarities = [], []
     for rows_HS, length, step in zip(golden["attn_rows"], golden["seq_lens"], golden["step"], strict=True):
         if step == 0:

