@@ -143,8 +143,9 @@ def test_a_sweep_runs_a_job_a_cell_and_the_whole_grid_then_only_reports(tmp_path
     swept = subprocess.run(sweep, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert swept.returncode == 0, swept.stderr[-3000:]
     assert not (tmp_path / "last.csv").exists()
-    whole = run(tmp_path, "benchmarks=[tiny_mvbench,tiny_nextqa]")
-    assert whole.stdout.count("finished before") == 2
+    grid = [*COMMAND[:4], "benchmarks=[tiny_mvbench,tiny_nextqa]", *COMMAND[5:]]
+    whole = subprocess.run(grid, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert whole.stdout.count("finished before") == 2, whole.stderr[-3000:]
     table = pd.read_csv(tmp_path / "last.csv")
     assert table[["mvbench_acc", "nextqa_mc"]].notna().all(axis=None)
 
