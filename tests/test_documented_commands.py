@@ -1,7 +1,7 @@
 """Every command that README, CONTRIBUTING and docs/ show runs as it is printed, in a copy of this checkout.
 
-A fenced block marked `bash gpu`, `bash hub` or `bash cluster` is left out. Commands that answer questions are given
-few of them: see `SHORTER`.
+A fenced block marked `bash gpu`, `bash hub` or `bash cluster` is left out, as is a `make` all of whose targets earlier
+lines of the document have made. Commands that answer questions are given few of them: see `SHORTER`.
 """
 
 import os
@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,18 @@ def commands(document: str) -> list[str]:
     blocks = [block for language, mark, block in FENCED.findall(text) if language == "bash" and mark not in ELSEWHERE]
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     inline = [" ".join(found.split()) for found in INLINE.findall(FENCED.sub("", text))]
-    return [line for line in dict.fromkeys([*lines, *inline]) if line and line not in LEFT_OUT]
+    return without_repeats(line for line in dict.fromkeys([*lines, *inline]) if line and line not in LEFT_OUT)
+
+
+def without_repeats(lines: Iterable[str]) -> list[str]:
+    made, kept = set(), []
+    for line in lines:
+        program, *words = line.split()
+        targets = set(words) if program == "make" and "=" not in line else set()
+        if not targets or targets - made:
+            kept.append(line)
+        made |= targets
+    return kept
 
 
 def shortened(command: str) -> str:
