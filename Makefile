@@ -11,6 +11,9 @@ OLDEST := .venv-oldest
 CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
+# Many containers set it; every command would then compile torch and transformers anew, which doubles its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table2 table3 table4 fig5 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean report demo new-method
 
