@@ -1,9 +1,9 @@
 """Replay the authors' recorded output through our methods: python scripts/replay_golden.py shared/golden [FILE ...]
 
 Prints a line a file: indices compared (all equal) and the largest float difference. Files are told apart by their
-folder, or else the repository in their metadata, and by what they hold, not by their names. Those of the documented
-kinds that are no output of the authors' method are declined, with the reason. Exit code: 0, or 1 where a file
-mismatched, could not be read, or is one that nothing replays.
+folder, or else the repository in their metadata, and by what they hold, not by their names. Those that
+are no output of the authors' method are declined, with the reason. Exit code: 0, or 1 where a file mismatched, could
+not be read, or is one that nothing replays.
 """
 
 import sys
@@ -15,16 +15,10 @@ if not __debug__:
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from golden_cases import llava_onevision, memory, pllava, visual_a, visual_b
-from golden_cases.recorded import folder_of
+from golden_cases.recorded import Declined, Result, folder_of
 
 NOT_RECORDED = ("README.md", "tokenizer.json.gz")
 CASES = (visual_a.CASES, visual_b.CASES, memory.CASES, llava_onevision.CASES, pllava.CASES)
-
-DECLINED = {
-    "prumerge": "recorded from a third party's port",
-    "visionzip": "records a defect of the port",
-}
-"""Per folder, how the reason begins for which a file may be left out; any other that is left out has failed."""
 
 
 def files_of(argument: str) -> Iterator[Path]:
@@ -39,28 +33,33 @@ def files_of(argument: str) -> Iterator[Path]:
 def replay(path: Path) -> tuple[str, str]:
     """`ok`, `declined` or `FAILED`, and what there is to say."""
     try:
-        folder = folder_of(path, {name for group in CASES for name in group})
+        compared, difference = replayed(path)
+    except Declined as reason:
+        return "declined", str(reason)
+    # Whatever one file does, the others are still replayed and the exit code tells.
     except Exception as error:
         return "FAILED", f"{type(error).__name__}: {error}"
+    return "ok" if compared else "FAILED", f"{compared} indices, largest float difference {difference:.1e}"
+
+
+def replayed(path: Path) -> Result:
+    """What the rules of the file's folder find; a rule that raises a bare LookupError leaves the file to the next.
+
+    LookupError where none takes it.
+    """
+    folder = folder_of(path, {name for group in CASES for name in group})
     cases = [group[folder] for group in CASES if folder in group]
     if not cases:
-        return "FAILED", f"no method records into a folder {folder!r}, and no metadata names a method's repository"
+        raise LookupError(f"no method records into a folder {folder!r}, and no metadata names a method's repository")
     reasons = []
     for case in cases:
         try:
-            compared, difference = case(path)
-        # Whatever one file does, the others are still replayed and the exit code tells.
-        except Exception as error:
-            if type(error) is not LookupError:
-                return "FAILED", f"{type(error).__name__}: {error}"
-            reasons.append(str(error))
-        else:
-            return "ok" if compared else "FAILED", f"{compared} indices, largest float difference {difference:.1e}"
-    documented = DECLINED.get(folder)
-    for reason in reasons:
-        if documented and reason.startswith(documented):
-            return "declined", reason
-    return "FAILED", f"nothing replays this file: {' | '.join(reasons)}"
+            return case(path)
+        except LookupError as reason:
+            if type(reason) is not LookupError:
+                raise
+            reasons.append(str(reason))
+    raise LookupError(f"nothing replays this file: {' | '.join(reasons)}")
 
 
 def main(arguments: list[str]) -> int:

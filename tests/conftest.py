@@ -1,5 +1,8 @@
 """Shared fixtures: a small random model of each family, a video, a prompt."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from checkpoints import pllava_config
@@ -13,6 +16,16 @@ from sharpv.tiny.scenes import render, sample_scene
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def replay_golden():
+    """The script as a module."""
+    path = Path(__file__).parents[1] / "scripts" / "replay_golden.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from golden_cases import memory, visual_a, visual_b
-from golden_cases.recorded import read
+from golden_cases.recorded import Declined, read
 from safetensors.torch import save_file
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,11 +73,11 @@ def test_files_of_one_stage_are_left_to_it(path):
 
 
 def test_a_recorded_defect_and_a_third_party_port_are_declined(tmp_path):
-    with pytest.raises(LookupError, match="newlines"):
+    with pytest.raises(Declined, match="newlines"):
         replay(DECLINED)
     path = tmp_path / "effivlm_port.safetensors"
     save_file(read(FILES[0])[0], path, {"repo": "https://github.com/EffiVLM-Bench/EffiVLM-Bench"})
-    with pytest.raises(LookupError, match="third party"):
+    with pytest.raises(Declined, match="third party"):
         visual_a.CASES["prumerge"](path)
 
 

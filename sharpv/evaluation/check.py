@@ -41,6 +41,7 @@ def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
     profile = configure.build(models[0]).profile
     try:
         samples = load_samples(benchmark.task, task_manager(profile), None)
+    # datasets, pyarrow and json each have errors of their own for a damaged file.
     except Exception as error:
         get = f"hf download --repo-type dataset {benchmark.data}"
         return [Finding(name, "", f"they cannot be read ({type(error).__name__}: {error}); get them anew: {get}")]

@@ -75,6 +75,7 @@ class Judge:
         """ValueError unless the endpoint answers a trial question with a verdict; called before generation."""
         try:
             self._ask(Question("what colour is the sky", "blue", "blue"), attempts=1)
+        # What is no judge may reply anything, and the client then fails in any way.
         except Exception as error:
             raise ValueError(
                 f"the judge {self.name} does not answer ({type(error).__name__}: {error}); start it, correct "

@@ -50,6 +50,7 @@ class Videos(Dataset):
             clock.mark("decode_video")
             pixels_TCHW = self.loaded.preprocess(frames_THWC)
             clock.mark("preprocess")
+        # A decoder raises whatever a broken file leads it to; the runner stores it as that video's error.
         except Exception as error:
             return Prepared(video, error=f"{type(error).__name__}: {error}")
         return Prepared(video, pixels_TCHW, clock.seconds())

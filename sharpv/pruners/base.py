@@ -139,11 +139,11 @@ class MemoryPruner:
 
 
 def scaled_layer(layer: int, depth: int, reference: int = 28) -> int:
-    """A paper's layer number for another depth: round(layer * depth / reference), at least 1.
+    """A paper's layer number for another depth: round(layer * depth / reference), at least 1; the first (0) stays.
 
     Raises ValueError where the scaled layer lies outside the depth, since the method would then prune nothing.
     """
-    scaled = max(1, round(layer * depth / reference))
+    scaled = max(1, round(layer * depth / reference)) if layer else 0
     if scaled >= depth:
         raise ValueError(
             f"layer {layer} of {reference} is layer {scaled} of {depth}: nothing would be pruned; choose a smaller one"

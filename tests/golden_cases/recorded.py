@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from .compare import Result, close
 
-__all__ = ["Result", "close", "folder_of", "read", "same"]
+__all__ = ["Declined", "Result", "close", "folder_of", "read", "same"]
 
 FOLDERS = {
     "vbdi/divprune": "divprune",
@@ -29,6 +29,10 @@ FOLDERS = {
     "lzhxmu/VTW": "vtw",
 }
 """The folder that output of a repository is recorded into; HoliTom's holds the port of VisionZip."""
+
+
+class Declined(Exception):  # noqa: N818 - no error: the file is left out on purpose
+    """The file is no output of the authors' method, for the reason given."""
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

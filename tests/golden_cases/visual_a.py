@@ -20,7 +20,7 @@ from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.tokens import Selection, Tower, VideoTokens
 
-from .recorded import Result, close, read, same
+from .recorded import Declined, Result, close, read, same
 
 
 def square(features_TPD: torch.Tensor, tower: Tower | None = None) -> VideoTokens:
@@ -41,7 +41,7 @@ def rows_of(selection: Selection, video: VideoTokens) -> torch.Tensor:
 def prumerge(path: Path) -> Result:
     golden, meta = read(path)
     if "EffiVLM-Bench" in meta["repo"]:
-        raise LookupError("recorded from a third party's port, which is not the authors' method")
+        raise Declined("recorded from a third party's port, which is not the authors' method")
     # The method joins the heads, so that one of full width is as good as any number.
     query, key = (golden[name][:, None] for name in ("q", "k"))
     tower = Tower({-1: query}, {-1: key}, True, golden["features"], None, lambda rows: rows)

@@ -2,7 +2,7 @@
 
 Each function takes one file, hands its inputs to the public `select` of the class configured from the file's
 metadata, and returns the number of indices compared and the largest float difference. AssertionError on a mismatch,
-LookupError for a file that is declined.
+Declined for a file that is left out.
 
 Shape suffixes: T frames, P tokens per frame, D width, A heads, E head width, X tower width, K kept rows.
 """
@@ -21,7 +21,7 @@ from sharpv.pruners.vcast import VCast
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.tokens import Tower, VideoTokens
 
-from .recorded import Result, close, read, same
+from .recorded import Declined, Result, close, read, same
 
 
 def tokens(features_TPD: torch.Tensor, seed: int = 0, tower: Tower | None = None) -> VideoTokens:
@@ -66,7 +66,7 @@ def attending(attention_TAP: torch.Tensor, keys_TPE: torch.Tensor, has_cls: bool
 def visionzip(path: Path) -> Result:
     golden, meta = read(path)
     if meta.get("newline_position") == "grid":
-        raise LookupError("records a defect of the port: dominant rows permuted before the grid's newlines are put in")
+        raise Declined("records a defect of the port: dominant rows permuted before the grid's newlines are put in")
     if meta["method"] == "visionzip_clip":
         assert not golden["dominant_indices"][:, 0].any(), "the CLS token is expected among the dominant ones"
         features_TPD, output_TKD = golden["hidden_states"][:, 1:], golden["output"][:, 1:]
