@@ -28,24 +28,29 @@ class Finding:
     problem: str | None = None
     fatal: bool = True
 
+    @property
+    def told(self) -> str:
+        return f"{self.name}: {self.problem or self.detail}"
+
     def line(self) -> str:
         state = "ok" if self.problem is None else "MISSING" if self.fatal else "partly"
-        return f"{state:8s} {self.name}: {self.problem or self.detail}"
+        return f"{state:8s} {self.told}"
 
 
-def missing_weights(model: Any) -> str | None:
-    """What of a model is missing, with the command that gets it; None where all is there."""
+def weights(model: Any) -> Finding:
+    """A model's weights: the folder that holds them, or what of them is missing, with the command that gets it."""
+    name = f"weights of {model.display}"
     if Path(model.path).is_dir():
         lacking = incomplete(Path(model.path))
         hint = "; for the tiny model: python scripts/train_tiny.py" if model.name == "tiny" else ""
-        return f"weights: {model.path} lacks {lacking}{hint}" if lacking else None
+        return Finding(name, model.path, f"{model.path} lacks {lacking}{hint}" if lacking else None)
     snapshot = paths.hub_snapshot(model.path, "model", getattr(model, "revision", None))
     lacking = incomplete(snapshot) if snapshot is not None else None
     if snapshot is not None and lacking is None:
-        return None
+        return Finding(name, str(snapshot))
     size = f" (about {model.size_gb} GB)" if model.size_gb else ""
-    part = f", of which this machine lacks {lacking}" if lacking else ""
-    return f"weights of {model.display}{size}{part}: hf download {model.path}"
+    state = f"{snapshot} lacks {lacking}" if lacking else "not downloaded"
+    return Finding(name, "", f"{state}{size}; get them: hf download {model.path}")
 
 
 def incomplete(folder: Path) -> str | None:
@@ -61,16 +66,21 @@ def incomplete(folder: Path) -> str | None:
     return ", ".join(lacking) or None
 
 
-def missing_data(benchmark: DictConfig) -> str | None:
-    """What of a benchmark's annotations is missing, with the command that gets them; None where they are there."""
+def annotations(benchmark: DictConfig) -> Finding:
+    """A benchmark's annotations: where they are from, or the command that gets them."""
+    name, revision = f"annotations of {benchmark.name}", benchmark.get("revision")
     if benchmark.data == "tiny":
-        return None
-    revision = benchmark.get("revision")
+        return Finding(name, "made on the spot by the run")
     if paths.hub_snapshot(benchmark.data, "dataset", revision) is not None:
-        return None
-    at = f" --revision {revision}" if revision else ""
+        return Finding(name, benchmark.data)
     page = f"size on its page, hf.co/datasets/{benchmark.data}"
-    return f"data of {benchmark.name} ({page}): hf download --repo-type dataset {benchmark.data}{at}"
+    return Finding(name, "", f"not downloaded ({page}); get them: {download(benchmark)}")
+
+
+def download(benchmark: DictConfig) -> str:
+    """The command that gets a benchmark's annotations and videos."""
+    at = f" --revision {benchmark.revision}" if benchmark.get("revision") else ""
+    return f"hf download --repo-type dataset {benchmark.data}{at}"
 
 
 def missing_videos(samples: list[Any]) -> list[Path]:
@@ -93,8 +103,7 @@ def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
 
 def require_available(models: list[Any], benchmarks: list[DictConfig]) -> None:
     """Raises NotAvailableError listing everything that is missing, its size, and the commands that get it."""
-    lines = [*map(missing_weights, models), *(missing_data(benchmark) for benchmark in benchmarks)]
-    missing = [line for line in lines if line]
+    missing = [finding.told for finding in [*map(weights, models), *map(annotations, benchmarks)] if finding.problem]
     if missing:
         listed = "\n  ".join(missing)
         raise NotAvailableError(

@@ -1,10 +1,12 @@
 """`python run.py check model=... benchmark=...`: everything that a run needs and whether it is there."""
 
+from dataclasses import replace
+
 from omegaconf import DictConfig
 
 from sharpv import paths
 from sharpv.evaluation import configure
-from sharpv.evaluation.availability import Finding, free_gb, missing_data, missing_weights, videos
+from sharpv.evaluation.availability import Finding, annotations, download, free_gb, videos, weights
 from sharpv.evaluation.experiment import grid
 from sharpv.evaluation.judge import judge_of
 
@@ -13,7 +15,7 @@ def check(config: DictConfig, command: str) -> int:
     """Print a line for each thing; 0 where a run could start, 1 where something that it needs is missing."""
     paths.go_offline()
     models, benchmarks = grid(config)
-    findings = [finding for model in models for finding in _weights(model)]
+    findings = [weights(configure.build(model)) for model in models]
     findings += [finding for benchmark in benchmarks for finding in _data(benchmark, models)]
     findings += _judge(config, benchmarks)
     findings.append(_disk(config, models, benchmarks))
@@ -24,18 +26,10 @@ def check(config: DictConfig, command: str) -> int:
     return int(bool(fatal))
 
 
-def _weights(settings: DictConfig) -> list[Finding]:
-    model = configure.build(settings)
-    name, problem = f"weights of {model.display}", missing_weights(model)
-    return [Finding(name, str(model.folder()) if problem is None else "", problem)]
-
-
 def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
-    name, problem = f"annotations of {benchmark.name}", missing_data(benchmark)
-    if problem:
-        return [Finding(name, "", problem)]
-    if benchmark.data == "tiny":
-        return [Finding(name, "made on the spot by the run")]
+    found = annotations(benchmark)
+    if found.problem or benchmark.data == "tiny":
+        return [found]
     from sharpv.evaluation.samples import load_samples, task_manager
 
     profile = configure.build(models[0]).profile
@@ -43,9 +37,9 @@ def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
         samples = load_samples(benchmark.task, task_manager(profile), None)
     # datasets, pyarrow and json each have errors of their own for a damaged file.
     except Exception as error:
-        get = f"hf download --repo-type dataset {benchmark.data}"
-        return [Finding(name, "", f"they cannot be read ({type(error).__name__}: {error}); get them anew: {get}")]
-    return [Finding(name, f"{len(samples)} questions of {benchmark.data}"), videos(benchmark, samples)]
+        reason = f"they cannot be read ({type(error).__name__}: {error}); get them anew: {download(benchmark)}"
+        return [replace(found, problem=reason)]
+    return [replace(found, detail=f"{len(samples)} questions of {benchmark.data}"), videos(benchmark, samples)]
 
 
 def _judge(config: DictConfig, benchmarks: list[DictConfig]) -> list[Finding]:
@@ -66,11 +60,11 @@ def _disk(config: DictConfig, models: list[DictConfig], benchmarks: list[DictCon
 
     Sizes of datasets are those that configs/plan/ assumes.
     """
-    weights = sum(model.get("size_gb") or 0 for model in models if missing_weights(configure.build(model)))
-    missing = [benchmark.name for benchmark in benchmarks if missing_data(benchmark)]
+    weights_gb = sum(model.get("size_gb") or 0 for model in models if weights(configure.build(model)).problem)
+    missing = [benchmark.name for benchmark in benchmarks if annotations(benchmark).problem]
     unknown = [name for name in missing if name not in config.plan.benchmarks]
     videos_gb = sum(2 * config.plan.benchmarks[name].data_gb for name in missing if name not in unknown)
-    free, wanted = free_gb(), weights + videos_gb
+    free, wanted = free_gb(), weights_gb + videos_gb
     detail = f"{free:.0f} GB free in {paths.hub_dir()}, about {wanted:.0f} GB still to get"
     if videos_gb:
         detail += f" ({videos_gb:.0f} GB of it videos: archives and their unpacked copies, sizes assumed)"

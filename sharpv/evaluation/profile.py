@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sharpv.evaluation import configure
-from sharpv.evaluation.availability import missing_weights
+from sharpv.evaluation.availability import weights
 
 NEEDED_GB = 40
 
@@ -24,9 +24,9 @@ def choose(requested: str = "auto", experiment: str = "table3") -> tuple[str, st
         return "tiny", f"the CUDA device has {memory:.0f} GB, the paper's models need {NEEDED_GB}"
     files = (configure.CONFIGS / "config.yaml", configure.CONFIGS / "experiment" / f"{experiment}.yaml")
     models = OmegaConf.merge(*map(OmegaConf.load, files)).of_profile.paper_models
-    missing = [missing_weights(configure.load("model", name)) for name in models]
-    if any(missing):
-        return "tiny", "; ".join(line for line in missing if line)
+    found = [weights(configure.load("model", name)) for name in models]
+    if missing := [finding.told for finding in found if finding.problem]:
+        return "tiny", "; ".join(missing)
     return "paper", "a CUDA device and the weights are there"
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from sharpv import paths
-from sharpv.evaluation.availability import NotAvailableError, missing_data
+from sharpv.evaluation.availability import NotAvailableError, annotations
 from sharpv.evaluation.experiment import grid
 
 
@@ -23,8 +23,8 @@ def unpack(config: DictConfig, command: str) -> int:
         if benchmark.data == "tiny":
             print(f"{benchmark.name}: nothing to unpack, its data is made by the run")
             continue
-        if problem := missing_data(benchmark):
-            raise NotAvailableError(problem)
+        if (found := annotations(benchmark)).problem:
+            raise NotAvailableError(found.told)
         snapshot = paths.hub_snapshot(benchmark.data, "dataset", benchmark.get("revision"))
         assert snapshot is not None
         target = paths.hub_dir() / benchmark.folder

@@ -23,7 +23,8 @@ class FastVID(VisualPruner):
     """Splits the video where the pooled frame vectors change and keeps in every frame the tokens that the tower's
     pooling head attends to. The context budget of a segment goes to some of its frames, whose density peaks become
     anchors, and each of these frames merges all other tokens of the segment into its own anchors; as in the released
-    code, only its own tokens where it gets just as many anchors as a segment of one frame (anchor_stride = 1).
+    code, only its own tokens where it gets just as many anchors as a segment of one frame (anchor_stride = 1, or a
+    small budget rounded down).
 
     Paper: FastVID, NeurIPS 2025. Official: LunarShen/FastVID @ a40a109cb8df20e8c2c17c6850f8269717369990.
 
