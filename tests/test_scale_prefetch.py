@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing.resource_sharer import _ResourceSharer as ResourceSharer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +64,22 @@ def test_a_worker_that_dies_on_a_file_costs_that_video_only_and_raises_nowhere_e
         time.sleep(0.2)
     assert found[:2] + found[3:] == [0, 1, 3, 4]
     assert "the process that decoded deadly.mp4 died" in found[2]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ConnectionRefusedError, FileNotFoundError, EOFError])
+def test_a_video_lost_with_the_worker_that_held_it_is_prepared_again(loaded, monkeypatch, error):
+    real, calls = ResourceSharer.get_connection, []
+
+    def fails_at_the_second(ident):
+        calls.append(ident)
+        if len(calls) == 2:
+            raise error("the worker that held the video is gone")
+        return real(ident)
+
+    monkeypatch.setattr(ResourceSharer, "get_connection", staticmethod(fails_at_the_second))
+    assert seen(Prefetcher(loaded, 2).prepare(samples(f"{number}.mp4" for number in range(5)))) == [0, 1, 2, 3, 4]
+    assert len(calls) == 6
+    assert not multiprocessing.active_children()
 
 
 def test_no_more_videos_wait_in_memory_than_the_workers_may_hold(loaded, tmp_path):

@@ -23,6 +23,9 @@ from sharpv.metrics.timing import StageClock
 AHEAD = 2
 """Videos that each worker holds ready: at most workers * AHEAD wait in memory."""
 
+DEATHS = (RuntimeError, ConnectionError, FileNotFoundError, EOFError)
+"""What a worker's death raises: torch's RuntimeError, or the error of fetching a video whose worker just died."""
+
 
 @dataclass
 class Prepared:
@@ -81,21 +84,25 @@ class Prefetcher:
     def _items(self, samples: list[Sample]) -> Generator[Prepared]:
         done = 0
         while done < len(samples):
-            try:
-                for item in self._start(samples[done:], self.workers):
-                    done += 1
-                    yield item
-            except RuntimeError as error:
-                if not _died(error):
-                    raise
+            for item in self._until_a_death(samples[done:]):
+                done += 1
+                yield item
+            if done < len(samples):
                 yield self._alone(samples[done])
                 done += 1
+
+    def _until_a_death(self, samples: list[Sample]) -> Generator[Prepared]:
+        try:
+            yield from self._start(samples, self.workers)
+        except DEATHS as error:
+            if not _died(error):
+                raise
 
     def _alone(self, sample: Sample) -> Prepared:
         """One video in a worker of its own: after a death it shows whether this video was the cause."""
         try:
             (item,) = self._start([sample], 1)
-        except RuntimeError as error:
+        except DEATHS as error:
             if not _died(error):
                 raise
             return Prepared(sample.video, error=f"the process that decoded {sample.video} died: {error}")
@@ -124,5 +131,5 @@ def _unchanged(item: Any) -> Any:
     return item
 
 
-def _died(error: RuntimeError) -> bool:
-    return "DataLoader worker" in str(error)
+def _died(error: Exception) -> bool:
+    return not isinstance(error, RuntimeError) or "DataLoader worker" in str(error)
