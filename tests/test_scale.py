@@ -30,17 +30,20 @@ def write_run(folder, rows, **facts):
 
 
 def stored(name, doc_id, status="ok", **more):
-    identity = {"key": f"{name}{doc_id}", "row": name, "seed": 0, "task": "t", "doc_id": doc_id, "status": status}
+    identity = {"key": f"{name}{doc_id}", "row": name, "seed": 0, "settings": f"{name} as now"}
+    identity |= {"task": "t", "doc_id": doc_id, "status": status}
     return identity | {"error": None if status == "ok" else "ValueError: no video", "kind": "dense", **more}
 
 
-def test_status_counts_answers_of_all_files_failures_and_what_is_left_of_the_rows_asked_for(tmp_path, capsys):
+def test_status_counts_answers_failures_and_what_is_left_of_the_rows_as_the_last_command_set_them(tmp_path, capsys):
     rows = [stored("dense", n) for n in range(3)] + [
         stored("sharpv", 0),
         stored("sharpv", 1, "error"),
         stored("old", 0),
+        stored("sharpv", 2, settings="sharpv before an edit"),
     ]
-    folder = write_run(tmp_path / "runs" / "f", rows, requested={"questions": 4, "rows": [["dense", 0], ["sharpv", 0]]})
+    asked = {"questions": 4, "rows": [["dense", "dense as now"], ["sharpv", "sharpv as now"]]}
+    folder = write_run(tmp_path / "runs" / "f", rows, requested=asked)
     line = of_folder(folder)
     assert {name: line[name] for name in ("asked", "answered", "failed", "left")} == {
         "asked": 8,

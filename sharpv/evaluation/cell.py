@@ -74,7 +74,7 @@ class Cell:
             "versions": versions,
             "command": command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "requested": {"questions": len(self.samples), "rows": [[row.name, row.seed] for row in self.rows]},
+            "requested": {"questions": len(self.samples), "rows": [[row.name, row.hash] for row in self.rows]},
             "scoring": self.scoring,
             "judge": self.judge.name if self.judge else None,
             "status": "incomplete",

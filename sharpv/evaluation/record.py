@@ -41,6 +41,7 @@ def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str) ->
         "method": row.method,
         "kind": row.kind,
         "seed": row.seed,
+        "settings": row.hash,
         "benchmark": sample.benchmark,
         "task": sample.task,
         "doc_id": sample.doc_id,

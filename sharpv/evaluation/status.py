@@ -31,31 +31,31 @@ def status(config: DictConfig, command: str) -> int:
 def of_folder(folder: Path) -> dict[str, Any]:
     """The counts of one run folder, by `HEADS`, and `reasons`: why answers failed, with how many each.
 
-    Counted are the rows that the latest command asked for; `left` have neither an answer nor an error. "?" where the
-    folder is older than run.json's `requested`.
+    Counted are the rows that the latest command asked for, with the settings that they had in it (answers of earlier
+    versions name none, and are not used again); `left` have neither an answer nor an error.
     """
     info = json.loads((folder / "run.json").read_text())
-    requested = info.get("requested")
-    names = {(name, seed) for name, seed in requested["rows"]} if requested else None
+    rows = {(name, settings) for name, settings in info["requested"]["rows"]}
     answers: dict[tuple, dict[str, Any]] = {}
-    for row in read_samples(folder):
-        if names is None or (row["row"], row["seed"]) in names:
-            answers[row["row"], row["seed"], row["task"], row["doc_id"]] = row
-    failed = [row for row in answers.values() if row["status"] != "ok"]
-    asked = requested["questions"] * len(requested["rows"]) if requested else None
+    for answer in read_samples(folder):
+        row = answer["row"], answer.get("settings")
+        if row in rows:
+            answers[*row, answer["task"], answer["doc_id"]] = answer
+    failed = [answer for answer in answers.values() if answer["status"] != "ok"]
+    asked = info["requested"]["questions"] * len(rows)
     reasons: dict[str, int] = {}
-    for row in failed:
-        reasons[row["error"]] = reasons.get(row["error"], 0) + 1
+    for answer in failed:
+        reasons[answer["error"]] = reasons.get(answer["error"], 0) + 1
     return {
         "run": folder.name,
         "model": info["model"]["name"],
         "benchmark": info.get("benchmark", "?"),
         "status": info["status"],
-        "rows": len(names) if names else len({(row["row"], row["seed"]) for row in answers.values()}),
-        "asked": "?" if asked is None else asked,
+        "rows": len(rows),
+        "asked": asked,
         "answered": len(answers) - len(failed),
         "failed": len(failed),
-        "left": "?" if asked is None else max(0, asked - len(answers)),
+        "left": max(0, asked - len(answers)),
         "scored": len(read_jsonl(folder / "scores.jsonl")),
         "created": info["created"],
         "reasons": reasons,

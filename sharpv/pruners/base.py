@@ -138,11 +138,13 @@ class MemoryPruner:
         return None
 
 
-def scaled_layer(layer: int, depth: int, reference: int = 28) -> int:
-    """A paper's layer number for another depth: round(layer * depth / reference), at least 1; the first (0) stays.
+def scaled_layer(layer: int, depth: int, scale: bool = True) -> int:
+    """A paper's layer number, of the 28 of Qwen2-7B, in a model of another depth.
 
-    Raises ValueError where the scaled layer lies outside the depth, since the method would then prune nothing.
+    scale: round(layer * depth / 28), at least 1, while the first (0) stays the first; else the number as it is. Raises
+    ValueError where that lies outside the depth, since the method would then prune nothing.
     """
+    reference = 28 if scale else depth
     scaled = max(1, round(layer * depth / reference)) if layer else 0
     if scaled >= depth:
         raise ValueError(

@@ -69,7 +69,7 @@ class DyCokeCache(MemoryPruner):
 
     def first_sparse(self, depth: int) -> int:
         """The first layer that reads a part of its visual rows."""
-        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+        return scaled_layer(self.layer, depth, self.scale_layers)
 
     def begin(self, layout: Layout) -> StepState:
         if not self.official:

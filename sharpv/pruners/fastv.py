@@ -55,7 +55,7 @@ class FastV(MemoryPruner):
 
     def first_short(self, depth: int) -> int:
         """The first layer that runs on the kept rows only."""
-        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+        return scaled_layer(self.layer, depth, self.scale_layers)
 
     def begin(self, layout: Layout) -> dict[str, torch.Tensor]:
         """Holds `scores`, float32 (V,), high = keep, once layer K-1 has been entered."""

@@ -64,7 +64,7 @@ class PruneVidAttention(MemoryPruner):
 
     def looking_layer(self, depth: int) -> int:
         """The layer whose attention decides, the last that computes all rows."""
-        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+        return scaled_layer(self.layer, depth, self.scale_layers)
 
     def begin(self, layout: Layout) -> QuestionState:
         if layout.stop + layout.separators >= layout.length:

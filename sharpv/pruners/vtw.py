@@ -40,7 +40,7 @@ class VTW(MemoryPruner):
 
     def first_blind(self, depth: int) -> int:
         """The first layer that sees no visual row."""
-        return scaled_layer(self.layer, depth, 28 if self.scale_layers else depth)
+        return scaled_layer(self.layer, depth, self.scale_layers)
 
     def keep_rows(self, layer: Layer, site: Site, state: Any) -> Selection | None:
         if layer.index != self.first_blind(layer.depth):
