@@ -249,12 +249,14 @@ def test_padding_is_refused(model, inputs):
     [
         ({"num_beams": 2}, "batch"),
         ({"cache_implementation": "static"}, "DynamicCache"),
+        ({"prefill_chunk_size": 64}, "prefill_chunk_size"),
+        ({"prompt_lookup_num_tokens": 3, "max_new_tokens": 8}, "prompt_lookup_num_tokens"),
         ({"use_cache": False}, "use_cache=True"),
     ],
 )
-def test_beams_static_caches_and_runs_without_cache_are_refused(model, inputs, settings, message):
+def test_what_does_not_generate_row_by_row_on_one_growing_cache_is_refused(model, inputs, settings, message):
     with pytest.raises(ValueError, match=message), SharpV()(model):
-        model.generate(**inputs, max_new_tokens=2, **settings)
+        model.generate(**inputs, **{"max_new_tokens": 2} | settings)
 
 
 def test_a_prompt_without_video_is_refused(model, inputs):

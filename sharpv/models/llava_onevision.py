@@ -52,7 +52,10 @@ class LlavaOnevision:
         height, width = self.grid
         frames, rest = divmod(rows - 1, height * width)
         if rest or frames < 1:
-            raise ValueError(f"{rows} video rows are not frames of {height} x {width} tokens and one newline row")
+            raise ValueError(
+                f"{rows} video rows are not frames of {height} x {width} tokens and one newline row; pass the whole "
+                "prompt at once (no prefill_chunk_size), made by the model's own processor"
+            )
         return Geometry(frames, self.grid, separators=1)
 
     def encode(self, pixels_TCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

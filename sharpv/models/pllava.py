@@ -84,7 +84,10 @@ class Pllava:
         height, width = self.grid
         frames, rest = divmod(rows, height * width)
         if rest or frames < 1:
-            raise ValueError(f"{rows} video rows are not frames of {height} x {width} tokens")
+            raise ValueError(
+                f"{rows} video rows are not frames of {height} x {width} tokens; pass the whole "
+                "prompt at once (no prefill_chunk_size), made by the model's own processor"
+            )
         return Geometry(frames, self.grid, separators=0)
 
     def encode(self, pixels_TCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

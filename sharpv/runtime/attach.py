@@ -115,7 +115,12 @@ class _Generation:
     def see_prompt(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         input_ids = args[0] if args else kwargs.get("input_ids")
         if input_ids is not None and input_ids.shape[1] > 1:
-            mask = kwargs.get("attention_mask")
+            mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+            if cache is not None and cache.get_seq_length() > 0:
+                raise ValueError(
+                    "several tokens came on a filled KV cache: pruned runs take the whole prompt at once and then one "
+                    "token a step; pass no past_key_values and no prompt_lookup_num_tokens, no assistant model"
+                )
             if mask is not None and not isinstance(mask, torch.Tensor):
                 raise ValueError(
                     "pruned runs need an empty DynamicCache: pass no cache_implementation, no past_key_values"
