@@ -5,8 +5,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from sharpv.evaluation import configure, experiment
 from sharpv.evaluation import judge as judging
+from sharpv.evaluation.availability import NotAvailableError
 from sharpv.evaluation.judge import Judge, NoVerdictError, Question, Verdict, apply, parse_verdict
 from sharpv.evaluation.samples import Sample
 
@@ -85,13 +88,24 @@ def test_a_failing_endpoint_is_tried_again(server, tmp_path, monkeypatch):
     assert len(server.asked) == 2
 
 
-def test_a_dead_judge_is_told_before_any_generation():
-    with pytest.raises(ValueError, match="does not answer"):
-        Judge("http://127.0.0.1:9/v1", "stand-in").require()
+def test_a_dead_judge_stops_a_run_before_the_first_answer_to_any_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHARPV_RESULTS", str(tmp_path))
+    asked = [
+        "rows=[dense]",
+        "benchmarks=[tiny_nextqa,tiny_actnetqa]",
+        "limit=1",
+        "judge.base_url=http://127.0.0.1:9/v1",
+    ]
+    configure.register_resolvers()
+    with initialize_config_dir(str(configure.CONFIGS), version_base="1.3"):
+        config = compose("config", asked)
+    with pytest.raises(NotAvailableError, match="judge: gpt-3.5-turbo-0125 at http://127.0.0.1:9/v1.*does not answer"):
+        experiment.run(config, "test")
+    assert not [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in path.read_text().splitlines()]
 
 
-def test_a_living_judge_passes(server):
-    judge_at(server).require()
+def test_a_living_judge_is_found(server):
+    assert judge_at(server).finding().problem is None
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_check_names_what_is_missing_and_what_is_there(home, tmp_path):
     assert ran.returncode == 1
     assert "hf download llava-hf/llava-onevision-qwen2-7b-ov-hf" in ran.stdout
     assert "1 of 5 missing (2 questions become errors)" in ran.stdout
+    assert [Path(line).exists() for line in (tmp_path / "missing" / "videomme.txt").read_text().splitlines()] == [False]
     assert "ok       videos of nextqa: all 3, 6 questions" in ran.stdout
     ready = run(home, tmp_path, "check", "model=tiny", "benchmark=nextqa")
     assert (ready.returncode, ready.stdout.splitlines()[-1]) == (0, "a run can start")

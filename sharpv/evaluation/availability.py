@@ -111,9 +111,16 @@ def require_available(models: list[Any], benchmarks: list[DictConfig]) -> None:
         )
 
 
-def free_gb() -> float:
-    """Free space where the hub's downloads lie, in GB of 1e9 bytes."""
-    folder = paths.hub_dir()
+def space(folder: Path, wanted_gb: float) -> Finding:
+    """Whether so many GB of answers fit where the folder is or will be."""
+    free = free_gb(folder)
+    told = f"{free:.1f} GB free in {folder}, about {wanted_gb:.3g} GB of answers to come"
+    return Finding("disk", told, f"{told}: too little" if wanted_gb > free else None)
+
+
+def free_gb(folder: Path | None = None) -> float:
+    """Free space where the folder is or will be, that of the hub's downloads if not named, in GB of 1e9 bytes."""
+    folder = folder or paths.hub_dir()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / 1e9

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from sharpv import paths
 from sharpv.evaluation import configure
-from sharpv.evaluation.availability import Finding, annotations, download, free_gb, videos, weights
+from sharpv.evaluation.availability import Finding, annotations, download, free_gb, missing_videos, videos, weights
 from sharpv.evaluation.experiment import grid
 from sharpv.evaluation.judge import judge_of
 
@@ -39,7 +39,13 @@ def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
     except Exception as error:
         reason = f"they cannot be read ({type(error).__name__}: {error}); get them anew: {download(benchmark)}"
         return [replace(found, problem=reason)]
-    return [replace(found, detail=f"{len(samples)} questions of {benchmark.data}"), videos(benchmark, samples)]
+    there = videos(benchmark, samples)
+    if there.problem:
+        listed = paths.results_dir() / "missing" / f"{benchmark.name}.txt"
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("".join(f"{video}\n" for video in missing_videos(samples)))
+        there = replace(there, problem=f"{there.problem} (all are listed in {listed})")
+    return [replace(found, detail=f"{len(samples)} questions of {benchmark.data}"), there]
 
 
 def _judge(config: DictConfig, benchmarks: list[DictConfig]) -> list[Finding]:
@@ -48,11 +54,7 @@ def _judge(config: DictConfig, benchmarks: list[DictConfig]) -> list[Finding]:
     judge = judge_of(config.judge)
     if judge is None:
         return [Finding("judge", "none (judge.base_url=...): ActivityNet-QA is scored by containment and token F1")]
-    try:
-        judge.require()
-    except ValueError as error:
-        return [Finding("judge", "", str(error))]
-    return [Finding("judge", f"{judge.model} at {judge.base_url} answers")]
+    return [judge.finding()]
 
 
 def _disk(config: DictConfig, models: list[DictConfig], benchmarks: list[DictConfig]) -> Finding:

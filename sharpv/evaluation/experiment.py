@@ -51,9 +51,10 @@ def run(config: DictConfig, command: str) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     try:
-        cells = []
-        for model, rows in built:
-            cells += _answer_all(config, model, rows, benchmarks, command, processes)
+        cells = _cells(config, built, benchmarks)
+        _require([cell for cell in cells if not processes.from_first(cell.finished())], config, processes)
+        for model, _ in built:
+            _answer_all(config, [cell for cell in cells if cell.model is model], command, processes)
         processes.part()
         return _conclude(config, cells, benchmarks, command) if processes.first else 0
     except KeyboardInterrupt:
@@ -68,41 +69,46 @@ def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
     return models, benchmarks
 
 
-def _answer_all(
-    config: DictConfig,
-    model: Any,
-    rows: list[Row],
-    benchmarks: list[DictConfig],
-    command: str,
-    processes: Processes,
-) -> list[Cell]:
-    """One model's cells, all answered."""
+def _cells(config: DictConfig, built: list[tuple[Any, list[Row]]], benchmarks: list[DictConfig]) -> list[Cell]:
+    """Each model on each benchmark."""
     from sharpv.evaluation.samples import task_manager
 
-    manager, load, cells = task_manager(model.profile), cache(model.load), []
-    for benchmark in benchmarks:
-        cell = Cell(config, model, rows, benchmark, manager)
-        _announce(cell, processes)
-        finished = processes.from_first(cell.finished())
-        if not finished:
+    return [
+        Cell(config, model, rows, benchmark, manager)
+        for model, rows in built
+        for manager in [task_manager(model.profile)]
+        for benchmark in benchmarks
+    ]
+
+
+def _require(cells: list[Cell], config: DictConfig, processes: Processes) -> None:
+    """Say what these cells lack, and stop before the first answer to any where something lacks that they need."""
+    if not processes.first:
+        return
+    left = [(cell, cell.left()) for cell in cells]
+    findings = [availability.videos(cell.benchmark, cell.samples) for cell, questions in left if questions]
+    answers = sum(len(question.tasks) for _, questions in left for question in questions)
+    findings.append(availability.space(paths.results_dir(), answers * config.plan.kilobytes_per_row / 1e6))
+    judges = [cell.judge for cell in cells if cell.judge is not None]
+    findings += [judge.finding() for judge in judges[:1]]
+    lacking = [finding for finding in dict.fromkeys(findings) if finding.problem]
+    for finding in lacking:
+        print(finding.line(), flush=True)
+    if fatal := [finding.told for finding in lacking if finding.fatal]:
+        raise availability.NotAvailableError("\n".join(fatal))
+
+
+def _answer_all(config: DictConfig, cells: list[Cell], command: str, processes: Processes) -> None:
+    """Have one model's cells answered, except for what other processes have answered meanwhile."""
+    load = cache(cells[0].model.load)
+    for cell in cells:
+        cell.store.read()
+        if not processes.from_first(cell.finished()):
             _answer(config, cell, load, command, processes)
         elif processes.first:
-            answers = len(cell.samples) * len(rows)
+            answers = len(cell.samples) * len(cell.rows)
             print(f"finished before: {cell.name}, {answers} answers with scores in {cell.folder}", flush=True)
-        cells.append(cell)
         cell.store.close()
-    return cells
-
-
-def _announce(cell: Cell, processes: Processes) -> None:
-    """Say which videos are missing, and stop before any generation where the judge is dead or nothing is there."""
-    found = availability.videos(cell.benchmark, cell.samples)
-    if found.problem and processes.first:
-        print(found.line(), flush=True)
-    if found.problem and found.fatal:
-        raise availability.NotAvailableError(found.problem)
-    if cell.judge is not None and processes.first:
-        cell.judge.require()
 
 
 def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> None:

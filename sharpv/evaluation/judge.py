@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from tqdm import tqdm
 
 from sharpv import paths
+from sharpv.evaluation.availability import Finding
 from sharpv.evaluation.samples import Sample
 
 PROMPT_VERSION = "sharpv-1"
@@ -71,16 +72,18 @@ class Judge:
         """What is written beside every number that it made."""
         return f"{self.model} at {self.base_url}, prompt {self.prompt_version}"
 
-    def require(self) -> None:
-        """ValueError unless the endpoint answers a trial question with a verdict; called before generation."""
+    def finding(self) -> Finding:
+        """Whether the endpoint answers a trial question with a verdict; asked before generation."""
         try:
             self._ask(Question("what colour is the sky", "blue", "blue"), attempts=1)
         # What is no judge may reply anything, and the client then fails in any way.
         except Exception as error:
-            raise ValueError(
-                f"the judge {self.name} does not answer ({type(error).__name__}: {error}); start it, correct "
+            problem = (
+                f"{self.name} does not answer ({type(error).__name__}: {error}); start it, correct "
                 "judge.base_url and judge.model, or leave judge.base_url out for the offline metric"
-            ) from error
+            )
+            return Finding("judge", "", problem)
+        return Finding("judge", f"{self.model} at {self.base_url} answers")
 
     def verdicts(self, questions: list[Question], cache: Path) -> list[Verdict | str]:
         """A verdict a question, in order, or why there is none; those in the cache are not asked again.
