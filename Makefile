@@ -15,7 +15,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.p
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 fig5 figures audit readings test lint format footage bench bench-pruners test-oldest train-tiny lock clean report demo new-method
+.PHONY: help setup table1 table2 table3 table4 fig5 figures audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ figures: setup ## all figures of the newest complete run in results/runs; writes
 report: setup ## one HTML page of the newest complete experiment; writes results/report.html (RUNS=... VIDEOS=... for others)
 	@$(RUN) -m sharpv.reports.page $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
 
+page-picture: setup ## screenshot of results/report.html, its table and a sample; needs Chromium; writes results/figures/page.png
+	@$(RUN) scripts/page_picture.py $(ARGS)
+
 demo: setup ## one question with and without pruning: VIDEO=path QUESTION="..." (default: a tiny video); writes results/demo/
 	@test -n "$(VIDEO)" || $(RUN) -c "from sharpv.paths import tasks_dir; from sharpv.tiny.benchmarks import write_benchmarks as w; w(tasks_dir() / 'tiny' / 'data')"
 	@$(RUN) run.py demo video="$(or $(VIDEO),tasks/tiny/data/videos/100003.mp4)" question="$(or $(QUESTION),Where does the moving object go?)"
@@ -72,6 +75,9 @@ bench: setup ## TTFT, TPOT, memory, FLOPs of every pruner, tiny and 0.5B shape (
 
 bench-pruners: setup ## time of each stage against one LLM layer's prefill (SMALL=--small on a CPU); writes results/bench/
 	@$(RUN) scripts/bench_pruners.py $(SMALL)
+
+bench-page: setup ## seconds to open, filter and show a sample on a page of 5,000 samples; needs Chromium; writes results/bench/
+	@$(RUN) scripts/bench_page.py $(ARGS)
 
 test: setup ## style, types and all tests
 	$(MAKE) --no-print-directory lint

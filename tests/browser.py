@@ -1,6 +1,7 @@
-"""A headless Chromium driven over a pipe, for tests of the page; nothing but the standard library."""
+"""A headless Chromium driven over a pipe, to test, time and picture the page; nothing but the standard library."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -13,16 +14,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+MISSING = "no Chromium on this machine: install chromium (Debian: apt-get install chromium)"
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
 
 
 class Page:
-    """One tab. requests: addresses that it asked for. errors: exceptions, console errors and refused contents."""
+    """One tab. version: of its browser. requests: addresses that it asked for. errors: exceptions, console errors and
+    refused contents."""
 
     def __init__(self, commands: int, answers: int):
         self._commands, self._answers, self._rest, self._number = commands, answers, b"", 0
         self.requests: list[str] = []
         self.errors: list[str] = []
+        self.version: str = self._call("Browser.getVersion")["product"].split("/")[1]
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -94,14 +98,14 @@ class Page:
 @contextmanager
 def chromium() -> Iterator[Page]:
     """A page of a fresh browser that ends with the block."""
-    assert EXECUTABLE, "no Chromium on this machine"
+    assert EXECUTABLE, MISSING
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
 
         def connect() -> None:
-            """The browser reads its commands from file descriptor 3 and answers on 4."""
-            kept = [os.dup2(number, 10 + i) for i, number in enumerate((commands, answers))]
+            """The browser reads its commands from file descriptor 3 and answers on 4, which may be in use here."""
+            kept = [fcntl.fcntl(number, fcntl.F_DUPFD, 5) for number in (commands, answers)]
             os.dup2(kept[0], 3)
             os.dup2(kept[1], 4)
 

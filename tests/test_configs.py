@@ -1,5 +1,6 @@
 """Every shipped configuration composes, builds, and is dry-run; mistyped names are answered with the valid ones."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -160,3 +161,13 @@ def test_missing_weights_and_data_end_in_one_message_with_sizes_and_commands(tmp
     assert "hf download --repo-type dataset OpenGVLab/MVBench" in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_changed_file_of_a_checkpoint_gives_its_answers_another_key(tmp_path, name):
+    for file in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / file).write_text("as it was")
+    model = dataclasses.replace(configure.build(configure.load("model", "tiny")), path=str(tmp_path))
+    before = model.weights_hash()
+    (tmp_path / name).write_text("changed")
+    assert model.weights_hash() != before

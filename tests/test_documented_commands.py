@@ -1,7 +1,7 @@
 """Every command that README, CONTRIBUTING and docs/ show runs as it is printed, in a copy of this checkout.
 
-A fenced block marked `bash gpu`, `bash hub` or `bash cluster` is left out, as is a `make` all of whose targets earlier
-lines of the document have made. Commands that answer questions are given few of them: see `SHORTER`.
+A fenced block marked `bash gpu`, `bash hub`, `bash cluster` or `bash chromium` is left out, as is a `make` all of whose
+targets earlier lines of the document have made. Commands that answer questions are given few of them: see `SHORTER`.
 """
 
 import os
@@ -23,7 +23,7 @@ DOCUMENTS = [
 ]
 FENCED = re.compile(r"^ *```(\w*)(?: (\w+))?\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|python|pip|pre-commit) [^`]+)`")
-ELSEWHERE = ("gpu", "hub", "cluster")
+ELSEWHERE = ("gpu", "hub", "cluster", "chromium")
 LEFT_OUT = {
     "make test": "this is one of its tests",
     "make train-tiny": "takes hours",

@@ -57,12 +57,14 @@ def test_fastvid_says_what_it_lacks(deep, inputs):
         ("dycoke_k07", "llava_ov_7b", 3098),
         ("dycoke_matched_50", "llava_ov_7b", 3144),
         ("dycoke_matched_30", "llava_ov_0_5b", 1879),
+        ("dycoke_matched_50", "pllava_7b", 1149),
+        ("dycoke_matched_30", "pllava_7b", 720),
         ("dycoke_matched_50", "tiny", 143),
         ("dycoke_matched_30", "tiny", 108),
     ],
 )
 def test_dycoke_keeps_what_its_row_says(name, model, kept):
-    frames, side = (8, 6) if model == "tiny" else (32, 14)
+    frames, side = {"tiny": (8, 6), "pllava_7b": (16, 12)}.get(model, (32, 14))
     video = VideoTokens(torch.randn(frames, side**2, 4), (side, side))
     assert len(row_of(name, model).visual.select(video)) == kept
     if "matched" in name:

@@ -6,21 +6,56 @@ import re
 import sys
 
 import pytest
+import torch
 
 from sharpv.paths import REPOSITORY
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.scissor import Scissor
+from sharpv.pruners.sharpv import VisualSharpV
+from sharpv.pruners.vcast import VCast
 from sharpv.pruners.visionzip import VisionZip
+from sharpv.tokens import Selection
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from make_methods_doc import DOCUMENT, METHODS, RECORD, document, golden_files, labelled, needs
+from make_methods_doc import DOCUMENT, METHODS, RECORD, ROUNDING, document, golden_files, labelled, needs
+from measure_rounding import changed, measure
 
 AGAIN = "python scripts/make_methods_doc.py --replay"
 
 
 def test_the_document_is_up_to_date():
-    assert DOCUMENT.read_text() == document(json.loads(RECORD.read_text())), f"run: {AGAIN}"
+    expected = document(json.loads(RECORD.read_text()), json.loads(ROUNDING.read_text()))
+    assert DOCUMENT.read_text() == expected, f"run: {AGAIN}"
+
+
+def test_the_effect_of_rounding_is_recorded_for_every_visual_method():
+    assert {name.split(" ")[0] for name in json.loads(ROUNDING.read_text())} == {
+        method.__name__ for method in METHODS if issubclass(method, VisualPruner)
+    }
+
+
+def test_the_recorded_effect_of_rounding_is_what_is_measured():
+    """Of the quick methods, and coarsely: another CPU may round a near-tie to the other side."""
+    record, measured = json.loads(ROUNDING.read_text()), measure([VisualSharpV(), EVS(), VCast()])
+    for name, shares in measured.items():
+        assert shares == pytest.approx(record[name], abs=0.02), name
+
+
+def test_what_rounding_changed_counts_tokens_of_either_choice():
+    ours, other = Selection(torch.tensor([0, 1, 2])), Selection(torch.tensor([1, 2, 3, 5, 6]))
+    assert changed(EVS(), ours, other, 8) == pytest.approx(4 / 8)
+    assert changed(EVS(), ours, ours, 8) == 0
+
+
+def test_what_rounding_changed_in_merged_rows_counts_tokens_with_other_company():
+    def merged(*assign):
+        return Selection(torch.full((max(assign) + 1,), -1), assign_N=torch.tensor(assign))
+
+    assert changed(Scissor(), merged(0, 0, 1, 2), merged(2, 2, 0, 1), 4) == 0
+    assert changed(Scissor(), merged(0, 0, 1, 2), merged(0, 0, 1, 1), 4) == pytest.approx(2 / 4)
+    assert changed(Scissor(), merged(0, 1, 1), Selection(torch.arange(3)), 3) == pytest.approx(2 / 3)
 
 
 def test_the_record_holds_every_golden_file_and_no_failure():

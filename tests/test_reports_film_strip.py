@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from sharpv.reports.figures.film_strip import dim_dropped, film_strip
+from sharpv.reports.figures.film_strip import Strip, dim_dropped, film_strip, film_strips
 from sharpv.reports.figures.style import BLUE, SKY, paper_style, save
 from sharpv.reports.masks import kept_mask
 
@@ -57,6 +57,19 @@ def test_pruners_stand_side_by_side_with_their_share_and_caption():
     assert {"SharpV", "Everything", "100% kept", "Video"} <= set(texts)
     assert any("answers B" in text for text in texts)
     assert [len(axes.images) for axes in figure.axes] == [4, 4, 0, 4, 0]
+
+
+def test_strips_of_several_videos_stand_below_each_other_without_touching():
+    strips = [
+        Strip(frames(count, height), {"SharpV": masks(count)}, title)
+        for count, height, title in ((4, 12, "First"), (9, 30, "Second"))
+    ]
+    figure = film_strips(strips)
+    assert [text.get_text() for text in figure.texts] == ["First", "Second"]
+    assert [len(axes.images) for axes in figure.axes] == [4, 4, 0, 8, 8, 0]
+    edges = [edge for axes in figure.axes for edge in (axes.get_position().y1, axes.get_position().y0)]
+    assert edges == pytest.approx(sorted(edges, reverse=True))
+    assert 0 < edges[-1] < edges[0] < 1
 
 
 def test_a_long_name_takes_two_lines_inside_the_picture():

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import browser
 import numpy as np
 import pytest
 from page_runs import write_run, write_videos
+from PIL import Image
 
+from sharpv.paths import REPOSITORY
 from sharpv.reports.page import figure_files, write_page, write_pages
 from sharpv.reports.page_data import FAILED, MISSING, QUESTIONS_A_BLOCK, RIGHT, WRONG
 from sharpv.reports.store import load_run
@@ -218,6 +221,20 @@ def test_the_command_needs_no_torch(made, tmp_path):
     assert "p.html" in answer.stdout
 
 
+@pytest.mark.parametrize("script", ["bench_page", "page_picture"])
+def test_without_chromium_a_script_says_what_to_install(script, tmp_path):
+    answer = run_script(script, tmp_path, PATH=str(tmp_path))
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: no Chromium on this machine: install chromium")
+    assert list(tmp_path.iterdir()) == []
+
+
+def run_script(name, results, *arguments, **environment):
+    command = [sys.executable, str(REPOSITORY / "scripts" / f"{name}.py"), *map(str, arguments)]
+    environment = os.environ | {"SHARPV_RESULTS": str(results)} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 needs_browser = pytest.mark.skipif(browser.EXECUTABLE is None, reason="no Chromium on this machine")
 
 
@@ -344,3 +361,30 @@ def test_figures_are_shown_from_the_page_itself(tab):
     tab.wait("document.querySelector('figure img') && document.querySelector('figure img').src")
     assert tab.run("document.querySelector('figure img').src").startswith("data:image/svg+xml;base64,")
     tab.run("go({ ...DEFAULTS, tab: 'samples' })")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_timings_name_what_was_measured_and_with_which_browser(tmp_path):
+    answer = run_script("bench_page", tmp_path, "--questions", 10, "--repeats", 2)
+    assert answer.returncode == 0, answer.stderr
+    (written,) = (tmp_path / "bench").glob("page_*.md")
+    lines = {line.split("|")[1].strip(): line for line in written.read_text().splitlines() if line.startswith("| ")}
+    assert re.findall(r"[\d,]+", lines["answers"]) == ["100"]
+    for step in ("opening", "first click on Samples", "filter", "another sample"):
+        (timed,) = [line for name, line in lines.items() if name.startswith(step)]
+        assert re.search(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)", timed)
+    assert re.search(r"chromium \d+\.", written.read_text())
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_picture_shows_table_and_sample(made, tmp_path):
+    answer = run_script("page_picture", tmp_path, made / "page.html")
+    assert answer.returncode == 0, answer.stderr
+    picture = Image.open(tmp_path / "figures" / "page.png").convert("RGB")
+    assert picture.width == 1380
+    table, sample = picture.crop((0, 0, 1380, 662)), picture.crop((0, 674, 1380, picture.height))
+    frames = np.abs(np.asarray(sample, int) - (250, 120, 40)).max(-1) < 45
+    assert frames.mean() > 0.01
+    assert (np.abs(np.asarray(table, int) - (250, 120, 40)).max(-1) < 45).mean() == 0

@@ -82,12 +82,12 @@ def wrong(*shares):
     return lambda question: question[2] >= limits[question[1]]
 
 
-def write_run(folder, rows, paper_name=None, status="complete", versions=None, display="Tiny LLaVA-OV"):
+def write_run(folder, rows, paper_name=None, status="complete", versions=None, display="Tiny LLaVA-OV", facts=None):
     """`rows`: (row settings, question -> right, or None for a sample that fails, questions)."""
     folder.mkdir(parents=True)
     info = {"schema": 1, "model": {"name": "tiny", "paper_name": paper_name, "display": display}, "status": status}
     info |= {"versions": versions or {"lmms_eval": "0.7.3"}, "hardware": {"device": "cpu", "cores": 2}}
-    info |= {"command": "python run.py", "created": "2026-11-21"}
+    info |= {"command": "python run.py", "created": "2026-11-21"} | (facts or {})
     (folder / "run.json").write_text(json.dumps(info))
     samples, scores = [], []
     for settings, right, *questions in rows:
@@ -374,3 +374,41 @@ def test_answers_of_different_devices_in_one_run_are_told(tmp_path):
         "MIXED devices of Tiny LLaVA-OV: answers come from one with 1 threads and one with 2"
         in (tmp_path / "table3.md").read_text()
     )
+
+
+def scored_by(what):
+    return {"benchmark": "tiny_actnetqa", "scored_by": what}
+
+
+FEW, MANY = wrong(3, 2, 3, 2, 4), wrong(9, 4, 6, 5, 10)
+
+
+def test_the_settings_of_each_row_and_what_scored_open_answers_are_told(tmp_path):
+    rows = {"dense": {"visual": None, "memory": None}, "fastv": {"visual": None, "memory": "FastV(layer=3)"}}
+    facts = scored_by("the judge J at here, prompt 1") | {"rows": rows}
+    folder = write_run(tmp_path / "run", [(DENSE, FEW), (FASTV, MANY)], facts=facts)
+    write_table3([folder], tmp_path, PAPER_CSV, TINY)
+    for text in ((tmp_path / "table3.md").read_text(), (tmp_path / "table3.tex").read_text()):
+        assert "tiny_actnetqa: answers scored by the judge J at here, prompt 1." in text.replace("\\_", "_")
+        assert "FastV(layer=3)" in text
+    assert "MIXED" not in (tmp_path / "table3.md").read_text()
+
+
+def test_one_benchmark_scored_in_two_ways_is_shouted(tmp_path):
+    one = write_run(tmp_path / "1", [(DENSE, FEW)], facts=scored_by("exact match"))
+    two = write_run(tmp_path / "2", [(FASTV, MANY)], facts=scored_by("the judge J"))
+    write_table3([one, two], tmp_path, PAPER_CSV, TINY)
+    assert "MIXED scores of tiny_actnetqa: by exact match and the judge J" in (tmp_path / "table3.md").read_text()
+
+
+def test_the_offline_accuracy_stands_beside_a_judges(tmp_path, written):
+    folder = write_run(tmp_path / "judged", [(DENSE, FEW)])
+    lines = read_jsonl(folder / "scores.jsonl")
+    judged = [line for line in lines if line["benchmark"] == "tiny_actnetqa"]
+    for number, line in enumerate(judged[:-10]):
+        line["offline_score"] = float(number < 10)
+    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = write_table3([folder], tmp_path, PAPER_CSV, TINY)
+    assert table["actnetqa_offline"].tolist() == [pytest.approx(100 * 10 / len(judged))]
+    assert "ActNet offline" in (tmp_path / "table3.md").read_text()
+    assert "ActNet offline" not in (written[1] / "table3.md").read_text()

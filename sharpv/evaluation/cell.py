@@ -76,7 +76,8 @@ class Cell:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "requested": {"questions": len(self.samples), "rows": [[row.name, row.hash] for row in self.rows]},
             "scoring": self.scoring,
-            "judge": self.judge.name if self.judge else None,
+            "rows": {row.name: row.stages for row in self.rows},
+            "scored_by": f"the judge {self.judge.name}" if self.judge else self.benchmark.get("offline"),
             "status": "incomplete",
         }
         _write(self.folder / "run.json", json.dumps({"hardware": {}} | self.info | record, indent=1))

@@ -192,7 +192,7 @@ def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig
     if config.wandb.mode != "disabled":
         from sharpv.reports.figures.build import write_figures
 
-        videos = paths.hub_dir() if any(benchmark.data == "hub" for benchmark in benchmarks) else paths.tasks_dir()
+        videos = paths.tasks_dir() if any(benchmark.data == "tiny" for benchmark in benchmarks) else paths.hub_dir()
         written, left_out = write_figures(folders, output / f"{config.table}_figures", paper / "table3.csv", videos)
         for reason in left_out:
             print(f"figure left out: {reason}", flush=True)

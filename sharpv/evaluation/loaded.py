@@ -22,6 +22,10 @@ VIDEO = "<video>"
 """What stands for the video in prompts, whatever the model's own token is called."""
 
 
+ANSWERING = (".safetensors", ".json", ".model", ".txt", ".jinja")
+"""Files of a checkpoint that can change an answer, by their ending."""
+
+
 @dataclass
 class Loaded:
     """A loaded model with everything that turns a video and a text into a prompt.
@@ -133,11 +137,14 @@ class ModelConfig:
         return snapshot
 
     def weights_hash(self) -> str:
-        """sha256 over the checkpoint's safetensors files; for a hub snapshot, its commit, which names their content."""
+        """sha256 over the checkpoint's weights, configurations, tokenizer and chat template, by name and content; for a
+        hub snapshot, its commit, which names them all."""
         folder = self.folder()
         if not Path(self.path).is_dir():
             return f"{self.path}@{folder.name}"
         digest = hashlib.sha256()
-        for file in sorted(folder.glob("*.safetensors")):
-            digest.update(file.read_bytes())
+        for file in sorted(path for path in folder.iterdir() if path.suffix in ANSWERING):
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()

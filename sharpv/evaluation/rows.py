@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.pruners.controls import Random
 
+STAGES = ("visual", "memory")
 KINDS = ("dense", "method", "control", "budget-matched")
 
 
@@ -33,6 +34,11 @@ class Row:
         """Of everything that can change an answer: classes, hyper-parameters and repetition; not of its name."""
         relevant = {"visual": self.settings["visual"], "memory": self.settings["memory"], "seed": self.seed}
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def stages(self) -> dict[str, str | None]:
+        """Both stages with the values of all their fields, as text."""
+        return {name: repr(stage) if stage else None for name, stage in vars(self).items() if name in STAGES}
 
     @property
     def may_keep_all(self) -> bool:

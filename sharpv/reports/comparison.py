@@ -57,8 +57,9 @@ def model_answers(runs: Sequence[Run], benchmarks: Collection[str], by_sub_task:
     split = answers["benchmark"].isin(list(by_sub_task))
     answers["stratum"] = answers["benchmark"].where(~split, answers["benchmark"] + "/" + answers["task"])
     answers["video"] = answers["benchmark"] + "/" + answers["video"]
-    judged = answers.groupby("benchmark")["judge_score"].transform("count") > 0
-    answers.loc[answers["failed"] & judged, "judge_score"] = 0.0
+    for column, nothing in (("judge_score", answers["failed"]), ("offline_score", answers["offline_score"].isna())):
+        scored = answers.groupby("benchmark")[column].transform("count") > 0
+        answers.loc[nothing & scored, column] = 0.0
     return answers
 
 
@@ -73,9 +74,9 @@ def dense_answers(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_question(part: pd.DataFrame) -> pd.DataFrame:
-    """One line a question, its scores averaged over seeds (score 0-1, judge_score 0-5, answered as a share)."""
+    """One line a question, averaged over seeds (score and offline_score 0-1, judge_score 0-5, answered as a share)."""
     keys = [*QUESTION, "stratum", "video"]
-    columns = ["score", "judge_score", "answered"]
+    columns = ["score", "judge_score", "offline_score", "answered"]
     return part.astype({"answered": float}).groupby(keys, sort=True)[columns].mean().reset_index()
 
 
@@ -163,13 +164,15 @@ def costs(part: pd.DataFrame, dense: pd.DataFrame) -> dict[str, float]:
         "kv_held_pct": 100 * _benchmark_mean(done, "kv_held"),
         "tflops": _benchmark_mean(done, "flops.eq5_prefill") / 1e12,
         "tflops_exact": _benchmark_mean(done, "flops.exact_prefill") / 1e12,
-        "memory_gb": numbers(done, "memory.peak_bytes").max() / 1e9,
+        "memory_gb": numbers(done, "memory.peak_bytes").median() / 1e9,
+        "memory_max_gb": numbers(done, "memory.peak_bytes").max() / 1e9,
         "ttft_s": ttft_s.median(),
         "ttft_q25_s": ttft_s.quantile(0.25),
         "ttft_q75_s": ttft_s.quantile(0.75),
         "ttft_speedup": numbers(base, "ttft_s").median() / ttft_s.median(),
         "vision_bound_speedup": numbers(base, "ttft_s").median() / numbers(base, "times_s.vision").median(),
         "tpot_ms": 1e3 * numbers(done, "tpot_s").median(),
+        "samples_per_s": 1 / (ttft_s + numbers(done, "times_s.decode").fillna(0)).median(),
         "prune_ms": 1e3 * numbers(done, "times_s.prune").median(),
     }
 

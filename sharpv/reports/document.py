@@ -79,8 +79,10 @@ def _italic(line: Line) -> list[str]:
 
 def _tabular(section: Section) -> list[str]:
     width = len(section.header)
+    text = rf"p{{{0.85 / max(1, width - 1):.2f}\textwidth}}"
+    columns = ("r" if section.numbers else text) * (width - 1)
     lines = [
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (width - 1)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}l{columns}@{{}}}}",
         r"\toprule",
         latex_row(section.header),
         r"\midrule",

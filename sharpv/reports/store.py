@@ -29,7 +29,7 @@ SCORED = ("score", "judge_score", "answered", "parsed", "gold", "video", *ANSWER
 class Run:
     """A run: `info` is run.json; `samples` one line per answer, nested groups flattened ("times_s.prune", a group
     that is null was not measured), shares and seconds as stored; `scores` one line per scored answer (score 0-1,
-    judge_score 0-5 or NaN)."""
+    judge_score 0-5 or NaN, and where a judge gave these, offline_score 0-1 without it)."""
 
     folder: Path
     info: dict
@@ -41,8 +41,8 @@ class Run:
 
         ValueError where a sample has no score yet or a score has no sample.
         """
-        columns = [*ANSWER, "score", "judge_score", "answered", "parsed"]
-        joined = self.samples.merge(self.scores[columns], on=ANSWER, how="left", indicator=True)
+        columns = [*ANSWER, "score", "judge_score", "offline_score", "answered", "parsed"]
+        joined = self.samples.merge(self.scores.reindex(columns=columns), on=ANSWER, how="left", indicator=True)
         joined["failed"] = joined["status"] == "error"
         scored = joined["_merge"] == "both"
         if strays := len(self.scores) - scored.sum():

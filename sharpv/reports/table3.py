@@ -21,6 +21,7 @@ from sharpv.reports.comparison import (
     per_question,
     sort_rows,
 )
+from sharpv.reports.settings import settings_section
 from sharpv.reports.statistics import holm
 from sharpv.reports.store import Run, load_run
 from sharpv.reports.table3_columns import ACCURACIES, BENCHMARK_COLUMNS, BY_SUB_TASK, OURS, PAPER, SCORE
@@ -44,8 +45,14 @@ def write_table3(
     (output / name).parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, paper, runs, benchmarks)
-    (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes, title))
-    (output / f"{name}.tex").write_text(table3_text.latex(table, paper, warnings, notes, title))
+    settings = {
+        str(model): section
+        for model, lines in table.groupby("model", sort=False)
+        if (section := settings_section([run for run in runs if model_name(run) == model], lines))
+    }
+    (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes, title, settings))
+    stages = [f"{model}, {': '.join(line.cells)}" for model, part in settings.items() for line in part.lines]
+    (output / f"{name}.tex").write_text(table3_text.latex(table, paper, warnings, notes + stages, title))
     return table
 
 
@@ -89,6 +96,8 @@ def _line(part: pd.DataFrame, dense: pd.DataFrame, benchmarks: Mapping[str, str]
         values = here["judge_score"] if column == SCORE else 100 * here["score"]
         if values.notna().any():
             line |= cell(column, interval(values, here))
+        if column == SCORE and here["offline_score"].notna().any():
+            line["actnetqa_offline"] = 100 * here["offline_score"].mean()
     line |= cell("avg_acc", interval(100 * questions["score"], questions))
     line |= costs(part, dense) | counts(part, questions, expected)
     if line["kind"] == "dense":

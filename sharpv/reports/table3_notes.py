@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from sharpv.reports.settings import mixed_scorers, open_answers
 from sharpv.reports.store import Run
 from sharpv.reports.table3_columns import ACCURACIES
 
@@ -27,7 +28,8 @@ DEFINITIONS = (
         "Ratios are kept shares, means over the samples of each benchmark, then over benchmarks. VR: visual "
         "tokens fed to the LLM against dense. MR: visual KV entries read at decode, mean over layers, against "
         "those fed. Budget: VR times MR per sample. MR after layer: MR over the layers behind the pruning layer only."
-        " KV held: what the cache still stores."
+        " KV held: what the cache still stores. VR asked: what the setting asks for at this number of frames, which for"
+        " a budget-matched row is the nearest that its method reaches."
     ),
     (
         "TFLOPs: prefill of the LLM by 4nd^2 + 2n^2d + 2ndm with each layer's own n; exact: 2 per multiply-add "
@@ -35,8 +37,9 @@ DEFINITIONS = (
     ),
     (
         "TTFT: vision tower through first token, without video decoding and host preprocessing; median and "
-        "quartiles over all samples. TPOT and prune: medians. Memory: largest peak of a sample, weights included,"
-        " GB of 1e9 bytes."
+        "quartiles over all samples. TPOT and prune: medians. Samples/s: 1 / median of a question's seconds from the "
+        "vision tower through the last token, of this row alone, one after the other. Memory: peak of a question, "
+        "weights included, GB of 1e9 bytes, median and largest over those on which it was measured (memory_every)."
     ),
     (
         "Vision bound: dense TTFT / dense vision time, the speed-up of a method that makes all but the vision "
@@ -55,7 +58,7 @@ PAPER_DIFFERS = (
 
 def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
     """What makes the numbers of this table incomplete or not comparable, one sentence each; empty when nothing does."""
-    found = unfinished(runs)
+    found = unfinished(runs) + mixed_scorers(runs)
     for _, line in table.iterrows():
         row = f"{line['model']}, {line['method']}"
         if line["n_errors"]:
@@ -92,7 +95,7 @@ def unfinished(runs: list[Run]) -> list[str]:
 
 def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
     """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each."""
-    found = [*DEFINITIONS]
+    found = [*DEFINITIONS, *open_answers(runs, benchmarks)]
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if _name(run) == model]
         for what in ("versions", "hardware"):

@@ -1,13 +1,25 @@
 """How Table 3 looks: Markdown with all columns in three tables a model, LaTeX (booktabs) with the paper's columns."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import pandas as pd
 
-from sharpv.reports.markup import EMPTY, TIMES, ends, fixed, latex_row, latex_text, markdown_table, p_value, significant
+from sharpv.reports.document import Section
+from sharpv.reports.markup import (
+    EMPTY,
+    TIMES,
+    ends,
+    fixed,
+    latex_row,
+    latex_text,
+    markdown_table,
+    p_value,
+    significant,
+    text_table,
+)
 
 NUMBERED = re.compile(r"^Table \d+: ")
 GROUPS = {"budget-matched": "Budget-matched", "control": "Controls"}
@@ -64,7 +76,14 @@ BENCHMARKS = (
     Column("Avg.", "avg_acc", digits=1),
     Column("Δ dense", "diff_to_dense", _signed, digits=1, sign=True, prefix="diff"),
 )
-ACCURACY = (*BENCHMARKS, Column("p (Holm)", "p_holm", p_value), Column("gap to paper", "gap_to_paper", _signed))
+IF_ANY = ("gap_to_paper", "actnetqa_offline")
+"""Columns that are printed only where some row fills them."""
+ACCURACY = (
+    *BENCHMARKS,
+    Column("p (Holm)", "p_holm", p_value),
+    Column("gap to paper", "gap_to_paper", _signed),
+    Column("ActNet offline", "actnetqa_offline"),
+)
 COST = (
     Column("budget %", "token_budget_pct"),
     Column("VR %", "vr_pct"),
@@ -75,12 +94,14 @@ COST = (
     Column("TFLOPs", "tflops", significant),
     Column("TFLOPs exact", "tflops_exact", significant),
     Column("memory GB", "memory_gb", significant),
+    Column("largest", "memory_max_gb", significant),
     Column("TTFT s", "ttft_s", significant),
     Column("quartiles", "ttft_q25_s", significant),
     Column("speed-up", "ttft_speedup", _times),
     Column("vision bound", "vision_bound_speedup", _times),
     Column("TPOT ms", "tpot_ms", significant),
     Column("prune ms", "prune_ms", significant),
+    Column("samples/s", "samples_per_s", significant),
 )
 EVIDENCE = (
     Column("questions", "n_questions", _whole),
@@ -105,8 +126,15 @@ PRINTED = (
 )
 
 
-def markdown(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: list[str], title: str) -> str:
-    """The page: title and warnings first, then per model accuracy, cost and evidence, then the notes."""
+def markdown(
+    table: pd.DataFrame,
+    paper: pd.DataFrame,
+    warnings: list[str],
+    notes: list[str],
+    title: str,
+    settings: Mapping[str, Section],
+) -> str:
+    """The page: title and warnings first, then per model accuracy, cost, evidence and settings, then the notes."""
     published = paper.set_index(["model", "method"])
     parts = [f"# {title}"]
     parts += ["\n".join(f"> **{warning}**  " for warning in warnings)] if warnings else []
@@ -121,6 +149,11 @@ def markdown(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], note
             "What stands behind the accuracies.",
             markdown_table(["Method", *_heads(EVIDENCE)], list(_rows(lines, EVIDENCE))),
         ]
+        if section := settings.get(str(model)):
+            parts += [
+                f"{section.heading}. {section.sentence}",
+                text_table(section.header, [line.cells for line in section.lines]),
+            ]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
@@ -167,7 +200,7 @@ def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: 
 
 
 def _used(columns: tuple[Column, ...], lines: pd.DataFrame) -> tuple[Column, ...]:
-    return tuple(column for column in columns if column.name != "gap_to_paper" or lines["gap_to_paper"].notna().any())
+    return tuple(column for column in columns if column.name not in IF_ANY or lines[column.name].notna().any())
 
 
 def _heads(columns: tuple[Column, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """How Table 4 looks: a model's sub-tasks down, its rows across, each with the paper's number beside ours."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -8,6 +9,7 @@ from sharpv.reports.comparison import model_name
 from sharpv.reports.document import Document, Line, Section
 from sharpv.reports.markup import EMPTY, ends, fixed, p_value
 from sharpv.reports.paper_names import DURATIONS, SUB_TASKS, lines_of_model, same_model
+from sharpv.reports.settings import settings_section
 from sharpv.reports.store import Run
 from sharpv.reports.table3_notes import listed, warnings
 
@@ -26,6 +28,8 @@ def document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmar
         printed = lines_of_model(paper, str(model)).set_index("method")
         printed = printed if len(printed) else printed.iloc[:, :0]
         sections += [_accuracies(str(model), part, printed), _evidence(str(model), part)]
+        settings = settings_section([run for run in runs if model_name(run) == model], part)
+        sections += [replace(settings, heading=f"{model}: settings")] if settings else []
     title = "Table 4: which tokens Visual SharpV keeps, against random ones"
     return Document(title, sections, warnings(table, runs), _notes(table, paper, runs, benchmarks))
 

@@ -1,4 +1,4 @@
-"""Hooks on a stock model, and their removal: the only place that touches a model's modules.
+"""Hooks on a stock model's decoder, and their removal. The vision tower's are beside its adapter, in `tap_tower`.
 
 Shape suffixes: B batch (1), N rows, D width.
 """

@@ -63,6 +63,7 @@ TIME: list[Column] = [
     ("ceiling", lambda row: f"{row.ceiling:.2f}"),
     ("overhead %", lambda row: f"{100 * row.overhead:.2f}"),
     ("TPOT ms", lambda row: _spread(row, "tpot", 1e3, 2)),
+    ("samples/s", lambda row: f"{1 / row.answer_s:.3g}"),
     ("decode speed-up", lambda row: f"{row.decode_speedup:.2f}"),
 ]
 SIZE: list[Column] = [

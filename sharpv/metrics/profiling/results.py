@@ -65,6 +65,7 @@ class Compared:
         self.bound_s = self.value("vision_s") + language * self.ratio("flops_prefill")
         self.bound_speedup = self.dense_value("ttft_s") / self.bound_s
         self.over_bound = self.value("ttft_s") / self.bound_s - 1
+        self.answer_s = self.value("ttft_s") + (int(row["tokens"]) - 1) * self.value("tpot_s")
         self.ceiling = self.dense_value("ttft_s") / self.value("vision_s")
         around = self.value("session_s") - self.dense_value("session_s")
         self.overhead = (self.value("prune_s") + around) / self.dense_value("ttft_s")

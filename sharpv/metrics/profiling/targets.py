@@ -8,17 +8,18 @@ from sharpv.metrics.profiling.results import Compared
 
 @dataclass(frozen=True)
 class Target:
-    """rows: whom it is asked of. miss: how far off a row is, low = good, missed above `limit`."""
+    """rows: whom it is asked of. miss: how far off a row is, low = good, missed above `limit`. unsure: whether the
+    quartiles of what is compared overlap."""
 
     text: str
     rows: Callable[[Compared], bool]
     miss: Callable[[Compared], float]
     limit: float
+    unsure: Callable[[Compared], bool] = lambda row: False
 
 
-def _slower_decode(row: Compared) -> float:
-    """How much slower a token is, its quickest quarter against dense's slowest: what overlaps counts as equal."""
-    return row.value("tpot_s_low") / row.dense_value("tpot_s_high") - 1
+def _decode_overlaps(row: Compared) -> bool:
+    return row.value("tpot_s_low") <= row.dense_value("tpot_s_high")
 
 
 def _kv_error(row: Compared) -> float:
@@ -36,10 +37,11 @@ TARGETS = [
         0.0,
     ),
     Target(
-        "decode no slower than dense (quartiles apart; `dycoke` copies its cache by definition)",
+        "decode no slower than dense (`dycoke` copies its cache by definition)",
         lambda r: r.name not in ("dense", "dycoke"),
-        _slower_decode,
+        lambda r: r.ratio("tpot_s") - 1,
         0.0,
+        _decode_overlaps,
     ),
 ]
 
@@ -48,11 +50,15 @@ def target_lines(blocks: dict[int, list[Compared]]) -> list[str]:
     """The targets' table of one section, as markdown; a target that no row answers is left out."""
     lines = ["| target | worst | missed by (pruner at frames: how far) |", "| --- | ---: | --- |"]
     for target in TARGETS:
-        found = [(target.miss(row), row.name, frames) for frames, block in blocks.items() for row in block
-                 if target.rows(row)]  # fmt: skip
+        found = [(target.miss(row), row.name, frames, target.unsure(row)) for frames, block in blocks.items()
+                 for row in block if target.rows(row)]  # fmt: skip
         if not found:
             continue
-        worst, name, frames = max(found)
-        missed = [f"{name} at {frames}: {miss:+.1%}" for miss, name, frames in found if miss > target.limit]
+        worst, name, frames, _ = max(found)
+        missed = [
+            f"{name} at {frames}: {miss:+.1%}{'*' if unsure else ''}"
+            for miss, name, frames, unsure in found
+            if miss > target.limit
+        ]
         lines.append(f"| {target.text} | {worst:+.2%}, {name} at {frames} | {'; '.join(missed) or 'none'} |")
-    return [*lines, ""]
+    return [*lines, "", "\\* medians differ, quartiles overlap: within this run's noise.", ""]

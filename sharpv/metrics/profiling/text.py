@@ -14,7 +14,7 @@ DEFINITIONS = """\
 - *overhead* = prune + what the runtime and the memory stage do around the decoder's layers in prefill (timed in
   answers of their own) - the same of dense, as a share of dense TTFT.
 - *TPOT* = (last token - first token) / (tokens - 1), by the lean greedy loop that the suite uses; it never stops
-  early. Dense runs through the same loop and the same cache.
+  early. Dense runs through the same loop and the same cache. *samples/s* = 1 / (TTFT + (tokens - 1) x TPOT).
 - *bound* = dense TTFT / (the pruner's vision + dense prefill and first token scaled by exact prefill FLOPs): the
   speed-up that pruning at no cost and perfect scaling would give. *over bound* = how much longer than that its TTFT
   is. *ceiling* = dense TTFT / the pruner's vision: the speed-up if the language model cost nothing.

@@ -3,7 +3,8 @@
 Shape suffixes: T frames, H height, W width, C colours, h and w patches down and across, S frames shown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from textwrap import fill, shorten
 from typing import Any
 
@@ -16,9 +17,20 @@ from sharpv.reports.figures.style import BLUE, FAINT, GREY, PAGE, SKY, new_figur
 
 GAP = 0.06
 LABEL_INCHES, BAR_INCHES, ROW_GAP_INCHES, TITLE_INCHES = 1.22, 0.3, 0.1, 0.3
+STRIP_GAP_INCHES, BOTTOM_INCHES = 0.08, 0.12
 DIMMED, FLOOR = 0.22, 14
 NAME_LETTERS, CAPTION_LETTERS = 19, 24
 """What fits beside the pictures in one line."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One video: its frames, name -> bool (T, h, w) of what each pruner keeps, and what is written beside them."""
+
+    frames_THWC: np.ndarray
+    kept: Mapping[str, np.ndarray]
+    title: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)
 
 
 def film_strip(
@@ -36,45 +48,71 @@ def film_strip(
     captions: a second line under a pruner's name, such as its answer. width: inches. Draw under `paper_style`.
     ValueError for masks that do not fit the frames.
     """
-    _check(frames_THWC, kept, shown)
-    count = len(frames_THWC)
-    columns = min(shown, count)
-    starts_S = np.arange(columns) * count // columns
-    ends_S = np.append(starts_S[1:], count)
-    shown_S = (starts_S + ends_S - 1) // 2
-    picture = (width - LABEL_INCHES) / columns
-    high = picture * (1 - GAP) * frames_THWC.shape[1] / frames_THWC.shape[2]
-    heights = [TITLE_INCHES + high] + [ROW_GAP_INCHES + high + BAR_INCHES] * len(kept)
-    total = sum(heights) + 0.2
-    figure = new_figure(width, total)
-    figure.set_layout_engine("none")
+    return film_strips([Strip(frames_THWC, kept, title, captions or {})], shown, width)
 
-    def place(top: float, tall: float) -> Axes:
-        left = LABEL_INCHES / width
-        axes = figure.add_axes((left, 1 - (top + tall) / total, 1 - left, tall / total), autoscale_on=False)
+
+def film_strips(strips: Sequence[Strip], shown: int = 8, width: float = PAGE) -> Figure:
+    """Film strips of several videos below each other, each as `film_strip` draws it."""
+    for strip in strips:
+        _check(strip.frames_THWC, strip.kept, shown)
+    page = _Page(width, sum(_height(strip, shown, width) for strip in strips) + BOTTOM_INCHES)
+    for strip in strips:
+        _draw(page, strip, shown)
+    return page.figure
+
+
+class _Page:
+    """A figure that is filled from the top down."""
+
+    def __init__(self, width: float, height: float):
+        self.figure, self.height, self.top = new_figure(width, height), height, 0.0
+        self.left = LABEL_INCHES / width
+        self.figure.set_layout_engine("none")
+
+    def band(self, tall: float, columns: int) -> Axes:
+        """The next so many inches, right of the labels, a unit a column."""
+        self.top += tall
+        corner = (self.left, 1 - self.top / self.height)
+        axes = self.figure.add_axes((*corner, 1 - self.left, tall / self.height), autoscale_on=False)
         axes.set_axis_off()
         axes.set_xlim(0, columns)
         return axes
 
-    figure.text(0.003, 1 - 0.06 / total, title, va="top", fontsize=8.5, fontweight="bold")
-    top = TITLE_INCHES
-    pictures = place(top, high)
+
+def _picture_height(strip: Strip, shown: int, width: float) -> float:
+    count, high, wide, _ = strip.frames_THWC.shape
+    return (width - LABEL_INCHES) / min(shown, count) * (1 - GAP) * high / wide
+
+
+def _height(strip: Strip, shown: int, width: float) -> float:
+    high = _picture_height(strip, shown, width)
+    return TITLE_INCHES + high + len(strip.kept) * (ROW_GAP_INCHES + high + BAR_INCHES) + STRIP_GAP_INCHES
+
+
+def _draw(page: _Page, strip: Strip, shown: int) -> None:
+    count = len(strip.frames_THWC)
+    columns, high = min(shown, count), _picture_height(strip, shown, page.figure.get_figwidth())
+    starts_S = np.arange(columns) * count // columns
+    ends_S = np.append(starts_S[1:], count)
+    shown_S = (starts_S + ends_S - 1) // 2
+    title_height = 1 - (page.top + 0.06) / page.height
+    page.figure.text(0.003, title_height, strip.title, va="top", fontsize=8.5, fontweight="bold")
+    page.top += TITLE_INCHES
+    pictures = page.band(high, columns)
     for column, frame in enumerate(shown_S):
-        _picture(pictures, column, frames_THWC[frame])
+        _picture(pictures, column, strip.frames_THWC[frame])
         pictures.text(column, 1.04, f"{frame + 1}", fontsize=6, color=GREY, va="bottom")
     _label(pictures, "Video", f"{count} frames")
-    top += high
-    for name, kept_Thw in kept.items():
-        top += ROW_GAP_INCHES
-        pictures, bars = place(top, high), place(top + high, BAR_INCHES)
-        top += high + BAR_INCHES
+    for name, kept_Thw in strip.kept.items():
+        page.top += ROW_GAP_INCHES
+        pictures, bars = page.band(high, columns), page.band(BAR_INCHES, columns)
         for column, frame in enumerate(shown_S):
-            _picture(pictures, column, dim_dropped(frames_THWC[frame], kept_Thw[frame]))
+            _picture(pictures, column, dim_dropped(strip.frames_THWC[frame], kept_Thw[frame]))
             _outline(pictures, column, kept_Thw[frame])
         share_T = kept_Thw.mean((1, 2))
         _bars(bars, share_T, starts_S, ends_S, shown_S)
-        _label(pictures, name, f"{share_T.mean():.0%} kept", (captions or {}).get(name, ""))
-    return figure
+        _label(pictures, name, f"{share_T.mean():.0%} kept", strip.captions.get(name, ""))
+    page.top += STRIP_GAP_INCHES
 
 
 def dim_dropped(frame_HWC: np.ndarray, kept_hw: np.ndarray) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""How long the HTML page of a large run takes to build and, in headless Chromium, to open, filter and show a sample.
+
+Two made-up runs of 32 frames x 14 x 14 tokens and 10 rows: one of 5,000 answers, one of 5,000 questions with 10 answers
+each. Masks are random, so that they do not compress; every video is one real clip, shifted by other pixels. Writes
+results/bench/page_<hardware>.md.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from footage import CLIPS, clip_path
+from tabulate import tabulate
+
+from sharpv import paths
+from sharpv.evaluation import environment
+from sharpv.evaluation.frames import decode_frames
+from sharpv.reports.page import write_pages
+from sharpv.tiny.video import write_mp4
+
+sys.path.insert(0, str(paths.REPOSITORY / "tests"))
+import browser
+from page_runs import write_run
+
+SHAPE = (32, 14, 14)
+ROWS = 10
+QUESTIONS_A_VIDEO = 5
+WINDOW = (1400, 900)
+PAINTED = "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+SHOWN = "document.getElementById('detail')?.dataset.question === settings.question"
+OPEN = "opening: the results table"
+STEPS = {
+    "first click on Samples: list, film strips": ("{ tab: 'samples' }", SHOWN),
+    'filter "pruned wrong, dense right"': ("{ outcome: 'lost' }", f"listed.length < data.task.length && {SHOWN}"),
+    "another sample's film strips": ("{ question: String(listed.at(-1)) }", SHOWN),
+}
+"""What a reader does, one after another: the settings that change, and what then holds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--questions", type=int, nargs="+", default=[500, 5000], help=f"of each page, {ROWS} rows each")
+    parser.add_argument("--repeats", type=int, default=7, help="openings, each in a fresh browser")
+    options = parser.parse_args()
+    if browser.EXECUTABLE is None:
+        sys.exit(f"error: {browser.MISSING}")
+    measured = [measure(questions, options.repeats) for questions in options.questions]
+    hardware, versions = environment.hardware(torch.device("cpu")), environment.versions()
+    with browser.chromium() as tab:
+        versions["chromium"] = tab.version
+    slug = re.sub(r"[^a-z0-9]+", "_", hardware["cpu"].lower()).strip("_")
+    path = paths.results_dir() / "bench" / f"page_{slug}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text(measured, options.repeats, hardware, versions))
+    print(path.read_text(), path)
+
+
+def measure(questions: int, repeats: int) -> dict[str, str]:
+    """What a page of so many questions holds, weighs and takes, as the report shows it."""
+    with TemporaryDirectory() as folder:
+        run, videos, page = (Path(folder) / name for name in ("run", "videos", "page.html"))
+        write_run(run, questions, ROWS, SHAPE, QUESTIONS_A_VIDEO)
+        count = -(-questions // QUESTIONS_A_VIDEO)
+        write_videos(videos, count)
+        started = time.perf_counter()
+        write_pages([run], page, videos)
+        built = time.perf_counter() - started
+        size = page.stat().st_size
+        openings = [opening(page) for _ in range(repeats)]
+    facts = {
+        "questions": f"{questions:,}",
+        "answers": f"{questions * ROWS:,}",
+        "videos": f"{count:,}",
+        "file in MB": f"{size / 1e6:.1f}",
+        "seconds to build": f"{built:.0f}",
+    }
+    return facts | {step: spread([seconds[step] for seconds in openings]) for step in (OPEN, *STEPS)}
+
+
+def write_videos(folder: Path, count: int) -> None:
+    """v0.mp4, v1.mp4, ...: real pictures, no two the same, for a browser keeps equal ones."""
+    folder.mkdir()
+    clip_THWC = decode_frames(clip_path(CLIPS["talking head"]), SHAPE[0])
+    for number in range(count):
+        write_mp4(folder / f"v{number}.mp4", np.roll(clip_THWC, (number // 100, number % 100), (1, 2)))
+
+
+def opening(page: Path) -> dict[str, float]:
+    """Seconds of each step in a fresh browser, until the page has painted."""
+    with browser.chromium() as tab:
+        tab.size(*WINDOW)
+        started = time.perf_counter()
+        tab.open(page)
+        tab.run(PAINTED)
+        seconds = {OPEN: time.perf_counter() - started}
+        seconds |= {step: changing(tab, change, done) for step, (change, done) in STEPS.items()}
+        if tab.errors:
+            raise RuntimeError(f"the page reports errors: {tab.errors}")
+    return seconds
+
+
+def changing(tab: browser.Page, change: str, done: str) -> float:
+    """Seconds from a change of the page's settings to the first frame in which an expression holds, by its clock."""
+    return tab.run(
+        f"""new Promise((resolve) => {{
+            const started = performance.now();
+            const look = () => {done}
+                ? setTimeout(() => resolve((performance.now() - started) / 1000))
+                : requestAnimationFrame(look);
+            go({change});
+            requestAnimationFrame(look);
+        }})"""
+    )
+
+
+def spread(seconds: list[float]) -> str:
+    return f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+
+
+def times(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def text(measured: list[dict[str, str]], repeats: int, hardware: dict, versions: dict) -> str:
+    """The report: what ran, and a column a page."""
+    facts = [", ".join(f"{name} {value}" for name, value in fact.items()) for fact in (hardware, versions)]
+    head, *lines = [[name, *(one[name] for one in measured)] for name in measured[0]]
+    sides = ["left", *["right"] * len(measured)]
+    return f"""# The HTML page of a large run
+
+Command: `python {shlex.join(sys.argv)}`
+Hardware: {facts[0]}
+Versions: {facts[1]}
+Runs: made up, {ROWS} rows, {times(SHAPE)} visual tokens, random masks, {QUESTIONS_A_VIDEO} questions a video
+Browser: {repeats} openings, each in a fresh headless Chromium, window {times(WINDOW)}
+
+{tabulate(lines, head, "github", disable_numparse=True, colalign=sides)}
+
+Seconds in the browser: median (fastest to slowest), until the page has painted; the file lay in the system's cache. A
+click on Samples waits for the rest of the file. Building reads the run, draws the figures and decodes the videos, here
+of {SHAPE[0]} frames of 176 x 144; longer ones take longer. The machine may have been shared.
+"""
+
+
+if __name__ == "__main__":
+    main()

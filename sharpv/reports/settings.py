@@ -1,0 +1,53 @@
+"""What the rows of a table were set to, and what scored their open answers, as run.json has it."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from sharpv.reports.document import Line, Section
+from sharpv.reports.markup import EMPTY
+from sharpv.reports.store import Run
+
+HEADER = ("Method", "visual stage", "memory stage")
+
+
+def settings_section(runs: Sequence[Run], lines: pd.DataFrame) -> Section | None:
+    """Each row's two stages with the values of all their fields; None where the runs are too old to say."""
+    stages: dict[str, dict[str, str | None]] = {}
+    for run in runs:
+        stages |= run.info.get("rows", {})
+    told = [line for _, line in lines.iterrows() if line["row"] in stages]
+    written = [
+        Line([line["method"], *(stages[line["row"]][stage] or EMPTY for stage in ("visual", "memory"))])
+        for line in told
+    ]
+    depths = sorted({len(held) for run in runs for held in run.samples["layers.visual_kv"] if isinstance(held, list)})
+    sentence = (
+        "Values used, defaults included. Layer numbers under scale_layers=True are of a 28-layer model, scaled to the "
+        f"{' or '.join(map(str, depths))} layers of this one. Where the paper leaves SharpV open to several readings, "
+        "these are the ones taken; `make readings` puts the others beside them."
+    )
+    return Section("Settings", sentence, HEADER, written, numbers=False) if told else None
+
+
+def open_answers(runs: Sequence[Run], benchmarks: Mapping[str, str]) -> list[str]:
+    """A sentence for each benchmark of the table whose answers are open: who or what scored them."""
+    scored = {
+        run.info["benchmark"]: run.info["scored_by"]
+        for run in runs
+        if run.info.get("scored_by") and run.info["benchmark"] in benchmarks.values()
+    }
+    return [f"{benchmark}: answers scored by {what}." for benchmark, what in scored.items()]
+
+
+def mixed_scorers(runs: Sequence[Run]) -> list[str]:
+    """A warning for each benchmark whose open answers were scored in different ways in different runs."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        if run.info.get("scored_by"):
+            found.setdefault(run.info["benchmark"], set()).add(run.info["scored_by"])
+    return [
+        f"MIXED scores of {benchmark}: by {' and '.join(sorted(ways))}; do not compare them."
+        for benchmark, ways in found.items()
+        if len(ways) > 1
+    ]
