@@ -76,7 +76,10 @@ class VideoTokens:
         return torch.Generator().manual_seed(self.seed)
 
     def require_finite(self) -> torch.Tensor:
-        """The features in float32 (T, P, D); ValueError naming the first frame that holds a NaN or an infinity."""
+        """The features in float32 (T, P, D); ValueError naming the first frame that holds a NaN or an infinity.
+
+        One read-back from the device.
+        """
         features_TPD = self.features_TPD.float()
         finite_T = torch.isfinite(features_TPD.sum((1, 2)))
         if not bool(finite_T.all()):

@@ -28,8 +28,9 @@ class EVS(VisualPruner):
     Promises: sorted, unique, exactly the declared count; later frames may vanish, a share below 1/T is out of reach and
     a one-frame video is kept whole. Original positions are kept. Raises ValueError for features that are not finite,
     naming the frame.
-    Complexity: O(N D + N log N) time and O(N D) memory, as the authors'; no attention.
+    Complexity: O(N D + N log N) time and O(N D) memory, as the authors'; no attention, no read-back.
     Deviations: float32 features whatever the model's dtype. Ties go to the earlier token, as in the stable sort there.
+    What half-precision features change: docs/methods.md.
     """
 
     keep_ratio: float = 0.25

@@ -45,6 +45,7 @@ class FastVID(VisualPruner):
     Deviations: no random noise on the density, the earlier of equally dense tokens counts as denser (same indices in
     every golden file); the self distance is exactly 0; context_share = 0 and fewer frames than segments work;
     keep_ratio = 1 keeps all unchanged. `assign_N` names the most similar of the anchors that take a token in, or -1.
+    What half-precision features change: docs/methods.md.
     """
 
     keep_ratio: float = 0.1
@@ -131,7 +132,7 @@ class FastVID(VisualPruner):
         cosine_t = functional.cosine_similarity(pooled_TX[1:], pooled_TX[:-1], dim=-1)
         cut_t = cosine_t < self.tau
         cut_t[cosine_t.argsort(stable=True)[: self.segments - 1]] = True
-        return (cut_t.nonzero().flatten() + 1).tolist()
+        return [frame for frame, cut in enumerate(cut_t.tolist(), 1) if cut]
 
     def _anchors(self, ranked_LM: torch.Tensor, context: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Each anchor frame of a segment of L frames and its anchors, ascending."""

@@ -37,9 +37,10 @@ class PruMerge(VisualPruner):
 
     Promises: unique; a frame's rows lie together, its remainder (-1) last; sorted within a frame with order="raster".
     Complexity: O(R C) a frame for the attention, O(R^2 C) without CLS, O(K P C) for the neighbours; the authors form
-    all R^2 scores with CLS too.
+    all R^2 scores with CLS too. One read-back, of the attention.
     Deviations: works on the frame as projected and pooled (official: before the projector, no pooling); attention is
     float32 where the authors use the model's dtype; the rule for towers without CLS is ours, no official one exists.
+    What half-precision features change: docs/methods.md.
     """
 
     keep_ratio: float | None = None
@@ -71,13 +72,14 @@ class PruMerge(VisualPruner):
         score_TP, key_TPC = self.scores(video.tower)
         share = self.keep_ratio or (None if video.tower.has_cls or self.adaptive else SHARE_WITHOUT_CLS)
         budget = None if share is None else max(1, int(share * tokens))
+        # Which tokens stay is settled on the host, from one read-back and with one upload of each result.
         host_TP = score_TP.cpu()
         if not host_TP.isfinite().all():
             raise ValueError(
                 f"the tower's attention in frame {int((~host_TP.isfinite()).nonzero()[0, 0])} is not finite"
             )
         order_TP = host_TP.argsort(dim=-1, descending=True, stable=True)
-        rows, origins, assigns, count = [], [], [], 0
+        candidates, kept, origins, assigns, count = [], [], [], [], 0
         for frame, ratio in enumerate(self.outlier_shares(host_TP)):
             kept_K = self.kept(order_TP[frame], ratio, budget)
             kept_K = kept_K.sort().values if self.order == "raster" else kept_K
@@ -86,14 +88,16 @@ class PruMerge(VisualPruner):
             dropped_M = (assign_P < 0).nonzero().flatten()
             dropped_M = dropped_M[len(dropped_M) + len(kept_K) - tokens :]
             assign_P[dropped_M] = count + len(kept_K)
-            source = (features_TPD[frame], score_TP[frame], key_TPC[frame])
-            merged_KD = self.merged(*source, kept_K.to(video.device), dropped_M.to(video.device))
-            remainder = bool(len(dropped_M)) or self.official
-            rows.append(merged_KD if remainder else merged_KD[:-1])
-            origins.append(torch.cat([kept_K + frame * tokens, torch.full((int(remainder),), -1)]))
+            remainder_1 = torch.full((int(len(dropped_M) > 0 or self.official),), -1)
+            candidates.append(torch.cat([kept_K, dropped_M]))
+            kept.append(len(kept_K))
+            origins.append(torch.cat([kept_K + frame * tokens, remainder_1]))
             assigns.append(assign_P)
-            count += len(rows[-1])
-        origin_K, assign_N = torch.cat(origins).to(video.device), torch.cat(assigns).to(video.device)
+            count += len(origins[-1])
+        results = torch.stack(candidates), torch.cat(origins), torch.cat(assigns)
+        candidate_TP, origin_K, assign_N = (result.to(video.device) for result in results)
+        merged = map(self.merged, features_TPD, score_TP, key_TPC, candidate_TP, kept)
+        rows = [rows_KD[: len(origin)] for rows_KD, origin in zip(merged, origins, strict=True)]
         return Selection(origin_K, torch.cat(rows), assign_N)
 
     def scores(self, tower: Tower) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,11 +133,11 @@ class PruMerge(VisualPruner):
         features_PD: torch.Tensor,
         score_P: torch.Tensor,
         key_PC: torch.Tensor,
-        kept_K: torch.Tensor,
-        dropped_M: torch.Tensor,
+        candidate_P: torch.Tensor,
+        kept: int,
     ) -> torch.Tensor:
-        """The frame's output rows (K + 1, D), the remainder last."""
-        candidate_P = torch.cat([kept_K, dropped_M])
+        """The frame's output rows (K + 1, D), the remainder last, given its kept tokens and behind them the dropped."""
+        kept_K, dropped_M = candidate_P[:kept], candidate_P[kept:]
         near_KJ = self.nearest(key_PC, kept_K, candidate_P)
         weight_KP = score_P.new_zeros(len(kept_K), len(candidate_P)).scatter(1, near_KJ, score_P[candidate_P][near_KJ])
         rows_KD = features_PD[kept_K] + weight_KP @ features_PD[candidate_P]

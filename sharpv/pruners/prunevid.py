@@ -31,12 +31,13 @@ class PruneVidMerge(VisualPruner):
     Within a merged group rows come by falling cluster score, not by place; a row of one token keeps its `origin_K`.
     Promises: neither sorted nor a fixed count.
     Complexity: O(T P^2 D) time, O(T P^2) memory, quadratic only within a group; the authors' static test compares all
-    pairs of a segment's frames, O(W^2 P D).
+    pairs of a segment's frames, O(W^2 P D). Two read-backs: the segments, then which of their places are static.
     Deviations: the noise is drawn from the sample's seed, not from the global generator; distances are exact (the
     official ones are rounded); groups that a keep_ratio of 1 would only reorder stay in place unless `official`, so
     that keep_ratio = static_threshold = 1 changes nothing; fewer frames than `neighbours` or than one per cluster,
     where the official code crashes, use what there is. Once the mean squared neighbour distance per channel reaches
     about 10, densities sink below the noise, which then decides the clusters.
+    What half-precision features change: docs/methods.md.
     """
 
     keep_ratio: float = 0.5
@@ -58,12 +59,15 @@ class PruneVidMerge(VisualPruner):
     def select(self, video: VideoTokens) -> Selection:
         features_TPD, generator = video.require_finite(), video.generator()
         windows = run_lengths(refine(self.frame_clusters(features_TPD, generator)))
-        static_SP = self.static_places(features_TPD, windows).cpu()
+        static_SP = self.static_places(features_TPD, windows)
+        place_SP = static_SP.int().argsort(dim=-1, descending=True, stable=True)
+        segments = zip(windows, place_SP, static_SP.sum(-1).tolist(), strict=True)
         assign_TP = torch.empty(video.frames, video.tokens_per_frame, dtype=torch.long, device=video.device)
         sizes: list[int] = []
-        for stop, window, static_P in zip(torch.tensor(windows).cumsum(0).tolist(), windows, static_SP, strict=True):
-            frames = slice(stop - window, stop)
-            still, moving = (mask_P.nonzero().flatten().to(video.device) for mask_P in (static_P, ~static_P))
+        start = 0
+        for window, place_P, static in segments:
+            frames = slice(start, start := start + window)
+            still, moving = place_P[:static], place_P[static:]
             label_1N, count = self._cluster(features_TPD[frames, still].mean(0, keepdim=True), generator)
             assign_TP[frames, still] = sum(sizes) + label_1N
             sizes.append(count)
@@ -109,8 +113,9 @@ class PruneVidMerge(VisualPruner):
         return dpc_knn(x_BND, clusters, self.neighbours, self._noise(x_BND, generator))[0], clusters
 
     def _merged(self, features_ND: torch.Tensor, assign_N: torch.Tensor, group_K: torch.Tensor) -> Selection:
-        size_K = torch.bincount(assign_N, minlength=len(group_K))
+        # Not torch.bincount, nor the checks of segment_reduce: on a GPU each of them waits for the device.
+        size_K = torch.zeros_like(group_K).scatter_add(0, assign_N, torch.ones_like(assign_N))
         order_N = assign_N.argsort(stable=True)
-        rows_KD = torch.segment_reduce(features_ND[order_N], "mean", lengths=size_K, axis=0)
+        rows_KD = torch.segment_reduce(features_ND[order_N], "mean", lengths=size_K, axis=0, unsafe=True)
         first_K = order_N[size_K.cumsum(0) - size_K]
         return Selection(torch.where(size_K == 1, first_K, -1), rows_KD, assign_N, group_K)

@@ -37,11 +37,11 @@ class Scissor(VisualPruner):
     same). Contiguous positions. ValueError for features that are not finite. Half precision flips links whose cosine
     lies near tau.
     Complexity: O(T P^2 D + n^2 D / 2 + N K D) time with n frame means, quadratic by definition; in blocks of
-    COSINES_AT_ONCE, so that memory is O(N D); one read-back of links a block. official holds all n^2 links, as the
-    authors do, and walks them in Python, since path halving depends on their order.
+    COSINES_AT_ONCE, so that memory is O(N D); two read-backs a block, of the number of links and of the links. official
+    holds all n^2 links, as the authors do, and walks them in Python, since path halving depends on their order.
     Deviations: exact components unless `official`; float32; a zero token has cosine 0 to all, while with `official` its
     cosine is undefined and it attracts every token; separators stay, the released code has none; the published numbers
-    are of the authors' own base model.
+    are of the authors' own base model. What half-precision features change: docs/methods.md.
     """
 
     tau: float = 0.9
@@ -118,7 +118,8 @@ class Scissor(VisualPruner):
 
 def _sums(rows_nD: torch.Tensor, label_n: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum, float64, and number of the rows of each label; rows labelled -1 are left out. Reproducible on a GPU too."""
-    order_n = label_n.argsort(stable=True)
-    order_n = order_n[label_n[order_n] >= 0]
-    size_C = torch.bincount(label_n[order_n], minlength=count)
-    return torch.segment_reduce(rows_nD[order_n].double(), "sum", lengths=size_C, axis=0, unsafe=True), size_C
+    # Not torch.bincount, nor a mask for -1: on a GPU each of them waits for the device.
+    size_C = torch.zeros(count + 1, dtype=torch.long, device=label_n.device)
+    size_C = size_C.scatter_add(0, label_n + 1, torch.ones_like(label_n))
+    ordered_nD = rows_nD[label_n.argsort(stable=True)].double()
+    return torch.segment_reduce(ordered_nD, "sum", lengths=size_C, axis=0, unsafe=True)[1:], size_C[1:]

@@ -34,7 +34,7 @@ class VisualSharpV(VisualPruner):
     Paper: SharpV, arXiv 2511.08003, Eqs. 1-6. Official: none released; written from the paper's text.
 
     Promises: sorted, unique. Raises ValueError for features that are not finite, naming the frame.
-    Complexity: O(N D) time and memory, no attention.
+    Complexity: O(N D) time and memory, no attention; one read-back, the count.
     Deviations: none known; the readings that the paper leaves open are the fields. Scores are float32 whatever the
     features' dtype; rounding features to bfloat16 first moves I by up to about 4e-3, which swaps near-ties.
     """

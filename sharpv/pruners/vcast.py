@@ -1,6 +1,6 @@
 """V-CAST: frames where the video changes direction get more tokens; inside a frame the unusual and strong ones stay.
 
-Shape suffixes: T frames, P tokens per frame, N = T * P, D width.
+Shape suffixes: T frames, P tokens per frame, N = T * P, D width, K kept rows.
 """
 
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class VCast(VisualPruner):
     Complexity: O(N D + N log P) time and O(N D) memory, as the authors'; one read-back, of the frames' shares; no
     attention.
     Deviations: released for Qwen3-VL only, so on another model this is our transfer of the same function; `official`.
+    What half-precision features change: docs/methods.md.
     """
 
     keep_ratio: float = 0.25
@@ -59,15 +60,16 @@ class VCast(VisualPruner):
         low_T1, high_T1 = norm_TP.amin(1, keepdim=True), norm_TP.amax(1, keepdim=True)
         score_TP = 1 - functional.cosine_similarity(features_TPD, mean_TD[:, None], dim=-1, eps=EPS)
         score_TP = score_TP + (norm_TP - low_T1) / (high_T1 - low_T1 + EPS)
-        count_T = self._budgets(self._curvature(mean_TD), video.tokens_per_frame).to(video.device)
-        order_TP = score_TP.argsort(dim=-1, descending=True, stable=True)
-        ranked_TP = torch.arange(video.tokens_per_frame, device=video.device) < count_T[:, None]
-        keep_TP = torch.zeros_like(ranked_TP).scatter(1, order_TP, ranked_TP)
-        return Selection(keep_TP.flatten().nonzero().flatten(), positions="original")
+        count_T = self._budgets(self._curvature(mean_TD), video.tokens_per_frame)
+        places_K = (torch.arange(video.tokens_per_frame) < count_T[:, None]).flatten().nonzero().flatten()
+        first_T1 = torch.arange(video.frames, device=video.device)[:, None] * video.tokens_per_frame
+        order_TP = score_TP.argsort(dim=-1, descending=True, stable=True) + first_T1
+        kept_K = order_TP.flatten()[places_K.to(video.device)]
+        return Selection(kept_K.sort().values, positions="original")
 
     def _curvature(self, mean_TD: torch.Tensor) -> torch.Tensor:
         step_TD = mean_TD.diff(dim=0)
-        curvature_T = torch.ones(len(mean_TD), device=mean_TD.device)
+        curvature_T = mean_TD.new_ones(len(mean_TD))
         curvature_T[1:-1] = 1 - functional.cosine_similarity(step_TD[:-1], step_TD[1:], dim=-1, eps=EPS)
         return curvature_T
 

@@ -37,10 +37,11 @@ class VisionZip(VisualPruner):
     Complexity: O(T A R^2 E) time for the attention of a tower without CLS, O(T A R E) with one, frame by frame in
     blocks of SCORES_AT_ONCE float32 scores; O(T M C (E + D)) time for the merging; O(N (C + D)) memory beside the
     blocks. The authors have the tower return its attentions, T A R^2 of them at once and with CLS too; their merging
-    costs the same.
+    costs the same. No read-back.
     Deviations: works on the tokens after projector and pooling, as the port does, where the original works before the
     projector; the CLS token, counted as dominant there, is no video token here, so all rows are patches. The port's
     defect with newlines in every grid row (rows permuted before newlines are put in) has no counterpart.
+    What half-precision features change: docs/methods.md.
     """
 
     keep_ratio: float = 1 / 9

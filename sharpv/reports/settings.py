@@ -1,6 +1,6 @@
 """What the rows of a table were set to, and what scored their open answers, as run.json has it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -30,13 +30,9 @@ def settings_section(runs: Sequence[Run], lines: pd.DataFrame) -> Section | None
     return Section("Settings", sentence, HEADER, written, numbers=False) if told else None
 
 
-def open_answers(runs: Sequence[Run], benchmarks: Mapping[str, str]) -> list[str]:
-    """A sentence for each benchmark of the table whose answers are open: who or what scored them."""
-    scored = {
-        run.info["benchmark"]: run.info["scored_by"]
-        for run in runs
-        if run.info.get("scored_by") and run.info["benchmark"] in benchmarks.values()
-    }
+def open_answers(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each benchmark whose answers are open: who or what scored them."""
+    scored = {run.info["benchmark"]: run.info["scored_by"] for run in runs if run.info.get("scored_by")}
     return [f"{benchmark}: answers scored by {what}." for benchmark, what in scored.items()]
 
 

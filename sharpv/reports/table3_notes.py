@@ -95,7 +95,7 @@ def unfinished(runs: list[Run]) -> list[str]:
 
 def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
     """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each."""
-    found = [*DEFINITIONS, *open_answers(runs, benchmarks)]
+    found = [*DEFINITIONS, *open_answers(runs)]
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if _name(run) == model]
         for what in ("versions", "hardware"):
