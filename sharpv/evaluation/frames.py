@@ -123,15 +123,24 @@ def _by_decord(path: Path, sampling: Sampling) -> np.ndarray:
         reader = decord.VideoReader(str(path), num_threads=1)
         return reader.get_batch(sampling.indices(len(reader), reader.get_avg_fps()).tolist()).asnumpy()
     except decord.DECORDError as error:
-        raise ValueError(f"video {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise _refused(path, "decord", error) from error
 
 
 def _by_torchcodec(path: Path, sampling: Sampling) -> np.ndarray:
-    from torchcodec.decoders import VideoDecoder
-
     try:
+        from torchcodec.decoders import VideoDecoder
+
         decoder = VideoDecoder(str(path), dimension_order="NHWC", seek_mode="exact")
         chosen = sampling.indices(len(decoder), float(decoder.metadata.average_fps or 0))
         return decoder.get_frames_at(chosen.tolist()).data.numpy()
     except RuntimeError as error:
-        raise ValueError(f"video {path} cannot be read: {str(error).splitlines()[0]}") from error
+        if "Could not load libtorchcodec" in str(error):
+            raise ImportError("torchcodec finds no FFmpeg libraries") from error
+        raise _refused(path, "torchcodec", error) from error
+
+
+def _refused(path: Path, decoder: str, error: Exception) -> ValueError:
+    """decord reads no quarter turns and few transport streams, torchcodec no short ones, which PyAV does read."""
+    return ValueError(
+        f"video {path} cannot be read by {decoder}: {str(error).splitlines()[0]}; decoder=pyav may read it"
+    )
