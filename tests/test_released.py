@@ -109,12 +109,13 @@ def test_table_4_of_the_paper_runs_unchanged_on_checkpoints_and_data_where_the_h
 
 @pytest.mark.slow
 def test_table_3_of_the_paper_runs_unchanged_too(downloaded, tmp_path):
-    one_of_two = "of_profile.paper_models=[llava_ov_7b]"
-    ran = run(downloaded, tmp_path, "experiment=table3", "profile=paper", one_of_two, "limit=1", "warm_up=0")
+    """One model, and without MVBench, whose 19 sub-tasks the test of Table 4 runs."""
+    part = ["of_profile.paper_models=[llava_ov_7b]", "of_profile.paper_benchmarks=[videomme,nextqa,actnetqa]"]
+    ran = run(downloaded, tmp_path, "experiment=table3", "profile=paper", *part, "limit=1", "warm_up=0")
     assert ran.returncode == 0, ran.stderr
     table = pd.read_csv(tmp_path / "table3.csv")
     assert table.groupby("model")["method"].count().to_dict() == {"LLaVA-OneVision 7B": 14}
-    assert table[["mvbench_acc", "videomme_wo", "nextqa_mc", "actnetqa_acc", "gap_to_paper"]].notna().any().all()
+    assert table[["videomme_wo", "nextqa_mc", "actnetqa_acc", "actnetqa_score", "paper_avg_acc"]].notna().any().all()
     assert "actnetqa: answers scored by containment of the right answer" in (tmp_path / "table3.md").read_text()
 
 
