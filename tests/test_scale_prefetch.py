@@ -66,14 +66,24 @@ def test_a_worker_that_dies_on_a_file_costs_that_video_only_and_raises_nowhere_e
     assert "the process that decoded deadly.mp4 died" in found[2]
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError, ConnectionRefusedError, FileNotFoundError, EOFError])
-def test_a_video_lost_with_the_worker_that_held_it_is_prepared_again(loaded, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ConnectionResetError, "reset by peer"),
+        (ConnectionRefusedError, "refused"),
+        (FileNotFoundError, "no socket"),
+        (EOFError, ""),
+        (OSError, "got end of file during message"),
+        (RuntimeError, "received 0 items of ancdata"),
+    ],
+)
+def test_a_video_lost_with_the_worker_that_held_it_is_prepared_again(loaded, monkeypatch, kind, message):
     real, calls = ResourceSharer.get_connection, []
 
     def fails_at_the_second(ident):
         calls.append(ident)
         if len(calls) == 2:
-            raise error("the worker that held the video is gone")
+            raise kind(message)
         return real(ident)
 
     monkeypatch.setattr(ResourceSharer, "get_connection", staticmethod(fails_at_the_second))

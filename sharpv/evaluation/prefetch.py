@@ -23,7 +23,7 @@ from sharpv.metrics.timing import StageClock
 AHEAD = 2
 """Videos that each worker holds ready: at most workers * AHEAD wait in memory."""
 
-DEATHS = (RuntimeError, ConnectionError, FileNotFoundError, EOFError)
+DEATHS = (RuntimeError, OSError, EOFError)
 """What a worker's death raises: torch's RuntimeError, or the error of fetching a video whose worker just died."""
 
 
@@ -132,4 +132,4 @@ def _unchanged(item: Any) -> Any:
 
 
 def _died(error: Exception) -> bool:
-    return not isinstance(error, RuntimeError) or "DataLoader worker" in str(error)
+    return not isinstance(error, RuntimeError) or any(part in str(error) for part in ("DataLoader worker", "ancdata"))
