@@ -18,7 +18,7 @@ def tasks_dir() -> Path:
 
 def hub_dir() -> Path:
     """Where Hugging Face keeps downloads: $HF_HOME, else its default."""
-    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
 
 
 def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Path | None:

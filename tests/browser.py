@@ -4,6 +4,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE_S = 120
 MISSING = "no Chromium on this machine: install chromium (Debian: apt-get install chromium)"
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
 
@@ -50,6 +52,8 @@ class Page:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._answers], [], [], PATIENCE_S)[0]:
+                raise TimeoutError(f"the browser said nothing for {PATIENCE_S} s")
             part = os.read(self._answers, 2**20)
             if not part:
                 raise RuntimeError("the browser ended")

@@ -14,6 +14,14 @@ from sharpv.evaluation.judge import Judge, NoVerdictError, Question, Verdict, ap
 from sharpv.evaluation.samples import Sample
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    """A proxy for this machine's downloads is none for 127.0.0.1."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 @pytest.fixture
 def server():
     """Says yes where the prediction holds the answer; `asked` counts requests, `broken` makes it fail."""

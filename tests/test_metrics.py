@@ -1,5 +1,8 @@
 """Measurements: formulas against a counter on real modules, peaks of known allocations, clocks."""
 
+import os
+import signal
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -125,3 +128,25 @@ def test_a_spread_is_median_and_quartiles_and_needs_two_values():
     assert Spread.of([4.0, 1.0, 2.0, 3.0, 5.0]) == Spread(3.0, 2.0, 4.0)
     with pytest.raises(ValueError, match="at least 2"):
         Spread.of([1.0])
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as Python has it by itself, whatever started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_while_memory_is_measured_is_raised_behind_it(interruptible):
+    reached = []
+
+    def interrupted():
+        with peak_memory(CPU):
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(torch.zeros(8))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import wandb
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
@@ -108,6 +109,8 @@ def test_shares_of_the_processes_are_all_videos_once(monkeypatch):
 
 
 def test_a_table_and_its_pictures_go_to_wandb_offline_without_a_key(tmp_path, monkeypatch):
+    # A run that another test began would keep its own folder.
+    wandb.teardown()
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

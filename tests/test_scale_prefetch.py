@@ -92,6 +92,16 @@ def test_a_video_lost_with_the_worker_that_held_it_is_prepared_again(loaded, mon
     assert not multiprocessing.active_children()
 
 
+def test_what_finds_no_shared_memory_is_decoded_here_and_told(loaded, monkeypatch):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.warns(UserWarning, match="--shm-size"):
+        found = seen(Prefetcher(loaded, 2).prepare(samples(["0.mp4", "broken.mp4", "2.mp4"])))
+    assert found == [0, "ValueError: video broken.mp4 cannot be read", 2]
+
+
 def test_no_more_videos_wait_in_memory_than_the_workers_may_hold(loaded, tmp_path):
     items = Prefetcher(loaded, 1).prepare(samples(f"{number}.mp4" for number in range(20)))
     next(items)
@@ -111,3 +121,10 @@ def test_closing_in_the_middle_leaves_no_process_behind(loaded):
 def test_fewer_than_no_workers_are_refused(loaded):
     with pytest.raises(ValueError, match="workers=-1"):
         Prefetcher(loaded, -1)
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_refused_instead_of_waited_for(loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr(prefetch, "gettempdir", lambda: str(tmp_path / ("x" * 80)))
+    with pytest.raises(ValueError, match="set TMPDIR to a folder of at most 74 bytes, or use workers=0"):
+        Prefetcher(loaded, 1)
+    assert seen(Prefetcher(loaded, 0).prepare(samples(["0.mp4"]))) == [0]

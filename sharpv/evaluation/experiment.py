@@ -60,6 +60,8 @@ def run(config: DictConfig, command: str) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
         return INTERRUPTED
+    finally:
+        processes.part()
 
 
 def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:

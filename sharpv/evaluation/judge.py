@@ -6,6 +6,7 @@ Verdicts are cached on disk, one line at once, so that a run that was cut off as
 import ast
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,8 +117,9 @@ class Judge:
     def _read(self, cache: Path) -> dict[str, Verdict]:
         if not cache.exists():
             return {}
-        complete = [line for line in cache.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        cache.write_text("".join(complete))
+        *complete, torn = cache.read_text().split("\n")
+        if torn:
+            os.truncate(cache, cache.stat().st_size - len(torn.encode()))
         found = [json.loads(line) for line in complete]
         return {line["key"]: Verdict(line["correct"], line["score"]) for line in found}
 

@@ -6,10 +6,12 @@ Shape suffixes: T frames, C channels, H height, W width.
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import torch
@@ -23,18 +25,28 @@ from sharpv.metrics.timing import StageClock
 AHEAD = 2
 """Videos that each worker holds ready: at most workers * AHEAD wait in memory."""
 
+LONGEST_FOLDER = 74
+"""A socket's whole name has 107 bytes on Linux; multiprocessing adds a folder and a file of 33 to the temporary one."""
+FULL = (
+    "this machine's shared memory is full: videos that find no room are decoded again by the process that answers; "
+    "give it more (docker run --shm-size=...) or use workers=0"
+)
 DEATHS = (RuntimeError, OSError, EOFError)
 """What a worker's death raises: torch's RuntimeError, or the error of fetching a video whose worker just died."""
 
 
 @dataclass
 class Prepared:
-    """A video's pixels on the host and the seconds of `decode_video` and `preprocess`, or why there are none."""
+    """A video's pixels on the host and the seconds of `decode_video` and `preprocess`, or why there are none.
+
+    unshared: a worker had them, but no shared memory to hand them over in.
+    """
 
     video: Path
     pixels_TCHW: torch.Tensor | None = None
     times: dict[str, float] | None = None
     error: str | None = None
+    unshared: bool = False
 
 
 class Videos(Dataset):
@@ -59,6 +71,22 @@ class Videos(Dataset):
         return Prepared(video, pixels_TCHW, clock.seconds())
 
 
+class Shared(Videos):
+    """Puts pixels where the main process can take them.
+
+    Left to the queue, a full shared memory would lose the video without a word, and its user would wait for ever.
+    """
+
+    def __getitem__(self, index: int) -> Prepared:
+        item = super().__getitem__(index)
+        try:
+            if item.pixels_TCHW is not None:
+                item.pixels_TCHW.share_memory_()
+        except RuntimeError as error:
+            return Prepared(item.video, error=str(error), unshared=True)
+        return item
+
+
 class Prefetcher:
     """Gives videos prepared, in the order asked. `waiting_s`: seconds that its user has waited for them.
 
@@ -68,6 +96,11 @@ class Prefetcher:
     def __init__(self, loaded: Loaded, workers: int):
         if workers < 0:
             raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
+        if workers and len(gettempdir().encode()) > LONGEST_FOLDER:
+            raise ValueError(
+                f"workers hand videos over through sockets in {gettempdir()}, whose name is too long for that: set "
+                f"TMPDIR to a folder of at most {LONGEST_FOLDER} bytes, or use workers=0"
+            )
         self.loaded, self.workers, self.waiting_s = loaded, workers, 0.0
 
     def prepare(self, samples: list[Sample]) -> Generator[Prepared]:
@@ -85,6 +118,9 @@ class Prefetcher:
         done = 0
         while done < len(samples):
             for item in self._until_a_death(samples[done:]):
+                if item.unshared:
+                    warnings.warn(FULL, stacklevel=2)
+                    item = Videos(self.loaded, samples)[done]
                 done += 1
                 yield item
             if done < len(samples):
@@ -92,16 +128,18 @@ class Prefetcher:
                 done += 1
 
     def _until_a_death(self, samples: list[Sample]) -> Generator[Prepared]:
+        items = self._start(samples, self.workers)
         try:
-            yield from self._start(samples, self.workers)
+            yield from items
         except DEATHS as error:
             if not _died(error):
                 raise
 
     def _alone(self, sample: Sample) -> Prepared:
         """One video in a worker of its own: after a death it shows whether this video was the cause."""
+        items = self._start([sample], 1)
         try:
-            (item,) = self._start([sample], 1)
+            (item,) = items
         except DEATHS as error:
             if not _died(error):
                 raise
@@ -110,7 +148,7 @@ class Prefetcher:
 
     def _start(self, samples: list[Sample], workers: int) -> Generator[Prepared]:
         loader: Any = DataLoader(
-            Videos(self.loaded, samples),
+            (Shared if workers else Videos)(self.loaded, samples),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,

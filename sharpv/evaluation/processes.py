@@ -58,6 +58,6 @@ class Processes:
 
     def part(self) -> None:
         """Leave the others, if there are any: lmms-eval, which scores, would else wait for them."""
-        if self.count > 1:
+        if distributed.is_initialized():
             distributed.destroy_process_group()
             paths.forget_processes()

@@ -3,9 +3,10 @@
 On a CPU every operation's results are seen, but not the scratch that a kernel takes and frees inside one operation.
 """
 
+import signal
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -56,16 +57,38 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
+@contextmanager
+def _interrupt_afterwards() -> Iterator[None]:
+    """Hold a Ctrl-C back: raised in a weak reference's callback, as `_LiveBytes` has many, it would be lost."""
+    held: list[int] = []
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    except ValueError:
+        # Only the main thread sets handlers, and only it is interrupted.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if held:
+            raise KeyboardInterrupt
+
+
 class PeakClock:
     """Peak bytes of each stage above what was allocated at the start; marked as a `StageClock` is, in its place.
 
     A stage's peak begins with what the stages before left alive. `peaks`: by stage, the highest where a stage was
-    marked several times. On a CPU every operation is intercepted: never time the same stretch.
+    marked several times. On a CPU every operation is intercepted: never time the same stretch. A Ctrl-C within is
+    raised behind it.
     """
 
     def __init__(self, device: torch.device):
         self.device, self.peaks = device, dict[str, int]()
-        self._live = _LiveBytes()
+        self._live, self._stack = _LiveBytes(), ExitStack()
 
     def __enter__(self) -> "PeakClock":
         if self.device.type == "cuda":
@@ -73,7 +96,8 @@ class PeakClock:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         else:
-            self._live.__enter__()
+            self._stack.enter_context(_interrupt_afterwards())
+            self._stack.enter_context(self._live)
         return self
 
     def mark(self, stage: str) -> None:
@@ -86,8 +110,7 @@ class PeakClock:
         self.peaks[stage] = max(self.peaks.get(stage, 0), highest)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.device.type != "cuda":
-            self._live.__exit__(kind, error, trace)
+        self._stack.__exit__(kind, error, trace)
 
 
 @contextmanager
