@@ -412,3 +412,14 @@ def test_the_offline_accuracy_stands_beside_a_judges(tmp_path, written):
     assert table["actnetqa_offline"].tolist() == [pytest.approx(100 * 10 / len(judged))]
     assert "ActNet offline" in (tmp_path / "table3.md").read_text()
     assert "ActNet offline" not in (written[1] / "table3.md").read_text()
+
+
+def test_rows_stand_as_the_command_had_them_whatever_was_answered_first(tmp_path):
+    stride = DAGGER | {"row": "uniform", "method": "Uniform stride"}
+    folder = write_run(tmp_path / "run", [(DENSE, FEW), (stride, MANY), (DAGGER, MANY)])
+    for name in ("samples.jsonl", "scores.jsonl"):
+        lines = read_jsonl(folder / name)
+        lines = [line | {"key": f"{line['row']} {line['task']} {line['doc_id']}"} for line in lines]
+        later_first = lines[::-1] if name == "samples.jsonl" else lines
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in later_first))
+    assert write_table3([folder], tmp_path, PAPER_CSV, TINY)["row"].tolist() == ["dense", "uniform", "random_frame"]

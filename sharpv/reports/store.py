@@ -62,8 +62,8 @@ def load_run(folder: Path) -> Run:
     """Read a run folder. An answer stored twice counts once, as its last line has it (a retry after an error).
 
     ValueError for a folder without run.json, another schema, a broken line (a torn last one is ignored), or a line that
-    lacks a field. Where the scores name keys they say which answers the latest table asked for; the store may hold more
-    (other rows, more questions), which are left out.
+    lacks a field. Where the scores name keys they say which answers the latest table asked for, and in which order of
+    rows; the store may hold more (other rows, more questions), which are left out.
     """
     if not (folder / "run.json").is_file():
         raise ValueError(f"{folder} holds no run.json: pass folders of results/runs/")
@@ -78,7 +78,8 @@ def load_run(folder: Path) -> Run:
         _require(folder / "scores.jsonl", row, SCORED)
     if scores and all("key" in row for row in scores):
         asked = {row["key"] for row in scores}
-        samples = [row for row in samples if row["key"] in asked]
+        order = {name: place for place, name in enumerate(dict.fromkeys(row["row"] for row in scores))}
+        samples = sorted((row for row in samples if row["key"] in asked), key=lambda row: order[row["row"]])
     return Run(folder, info, _frame(samples, ALWAYS + GENERATED), _frame(scores, SCORED))
 
 
