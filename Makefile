@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PROFILE ?= auto
 ARGS ?=
 TABLE = profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE) $@) && $(RUN) run.py experiment=$@ profile=$$profile $(ARGS)
-BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --repeats 9
+BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --tokens 64 --repeats 9
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
 CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \

@@ -37,7 +37,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; default: CUDA where there is one")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: bfloat16 on CUDA")
     parser.add_argument("--attention", nargs="+", help="default: sdpa, and flash_attention_2 where installed on CUDA")
-    parser.add_argument("--frames", nargs="+", type=int, default=[8, 16, 32])
+    parser.add_argument("--frames", nargs="+", type=int, default=[8, 32])
     parser.add_argument("--pruners", nargs="+", default=list(PRUNERS), help=f"of: {', '.join(PRUNERS)}")
     parser.add_argument("--force-ratio", type=float, default=0.32, help="visual tokens fed (the paper's 32%%)")
     parser.add_argument(
@@ -45,8 +45,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--own-counts", action="store_true", help="force nothing: for real weights")
     parser.add_argument("--layers", type=int, help="cut the decoder to so many layers, the tower to the same fraction")
-    parser.add_argument("--tokens", type=int, default=64, help="generated per answer")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tokens", type=int, help="generated per answer; default: 64, 32 of the tiny model")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clock", choices=HOST_CLOCKS, default="wall", help="on a CPU; process: for a shared machine")
     options = parser.parse_args(arguments)
     for share in (options.force_ratio, options.force_memory):
@@ -60,6 +60,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options.pruners.insert(0, "dense")
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    options.tokens = options.tokens if options.tokens is not None else 32 if options.model == "tiny" else 64
     cuda = torch.device(options.device).type == "cuda"
     options.dtype = options.dtype or ("bfloat16" if cuda else "float32")
     flash = ["flash_attention_2"] if cuda and is_flash_attn_2_available() else []
