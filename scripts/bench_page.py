@@ -6,7 +6,6 @@ results/bench/page_<hardware>.md.
 """
 
 import argparse
-import re
 import shlex
 import sys
 import time
@@ -22,6 +21,7 @@ from tabulate import tabulate
 from sharpv import paths
 from sharpv.evaluation import environment
 from sharpv.evaluation.frames import decode_frames
+from sharpv.metrics.profiling.machine import slug
 from sharpv.reports.page import write_pages
 from sharpv.tiny.video import write_mp4
 
@@ -55,8 +55,7 @@ def main() -> None:
     hardware, versions = environment.hardware(torch.device("cpu")), environment.versions()
     with browser.chromium() as tab:
         versions["chromium"] = tab.version
-    slug = re.sub(r"[^a-z0-9]+", "_", hardware["cpu"].lower()).strip("_")
-    path = paths.results_dir() / "bench" / f"page_{slug}.md"
+    path = paths.results_dir() / "bench" / f"page_{slug(torch.device('cpu'))}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text(measured, options.repeats, hardware, versions))
     print(path.read_text(), path)

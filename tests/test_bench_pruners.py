@@ -8,7 +8,8 @@ import torch
 from sharpv.paths import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from bench_pruners import PLAIN, VISUAL, Size, make_video, same_rows
+from bench_pruners import VISUAL, Size, make_video
+from plain_pruners import PLAIN, same_rows
 
 
 @pytest.mark.parametrize("method", [method for method in VISUAL if type(method) in PLAIN], ids=repr)

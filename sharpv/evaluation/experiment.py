@@ -55,6 +55,7 @@ def run(config: DictConfig, command: str) -> int:
         _require([cell for cell in cells if not processes.from_first(cell.finished())], config, processes)
         for model, _ in built:
             _answer_all(config, [cell for cell in cells if cell.model is model], command, processes)
+        # Before scoring, in which lmms-eval would wait for the others.
         processes.part()
         return _conclude(config, cells, benchmarks, command) if processes.first else 0
     except KeyboardInterrupt:

@@ -82,8 +82,8 @@ class Shared(Videos):
         try:
             if item.pixels_TCHW is not None:
                 item.pixels_TCHW.share_memory_()
-        except RuntimeError as error:
-            return Prepared(item.video, error=str(error), unshared=True)
+        except RuntimeError:
+            return Prepared(item.video, unshared=True)
         return item
 
 

@@ -23,11 +23,11 @@ class DyCokeMerge(VisualPruner):
     Paper: DyCoke, CVPR 2025. Official: KD-TAO/DyCoke @ dd7463498203479d0ff6f2d29c4e72928c0af244.
 
     keep_ratio: 1 - K (the authors' K is the share dropped); a pruned frame keeps int(keep_ratio * P) tokens (as the
-    official code does, if 1 - K is given as that difference). The share of the whole video is larger: K = 0.5 keeps
-    64.1% and K = 0.7 keeps 49.4% of 32 x 196. order: `official` lists a pruned frame's tokens by rising similarity,
-    `raster` by place. window_tail_fix: prune the third frame of the last full window as well. odd_frame: with an odd
-    number of frames the official code loses the last one (`drop`); `keep` leaves it whole. official: no exception for
-    keep_ratio = 1, whose pruned frames are reordered, nor for one and three frames, which lose the last one too.
+    official code does, if 1 - K is given as that difference). The share of the whole video is larger, since some frames
+    stay whole: `requested_ratio`. order: `official` lists a pruned frame's tokens by rising similarity, `raster` by
+    place. window_tail_fix: prune the third frame of the last full window as well. odd_frame: with an odd number of
+    frames the official code loses the last one (`drop`); `keep` leaves it whole. official: no exception for keep_ratio
+    = 1, whose pruned frames are reordered, nor for one and three frames, which lose the last one too.
 
     Promises: unique; sorted only with order="raster".
     Complexity: O(N D) time and memory, as the authors'; no read-back.
@@ -73,7 +73,8 @@ class DyCokeMerge(VisualPruner):
     def pairs(self, frames: int) -> list[tuple[slice, slice]]:
         """Pruned frames and the frames that they are compared to: of each window the second, the third, the fourth.
 
-        In three steps, since on a CPU the products of all odd frames of 32 x 196 x 3584 at once fill fresh pages.
+        In three steps, since on a CPU the products of all odd frames at once fill fresh pages of memory, which made
+        `make bench-pruners` slower than a loop over frames.
         """
         stop = max(2, frames - (1 if self.window_tail_fix else 2))
         first = [(slice(place, end, 4), slice(0, end - place, 4)) for place, end in ((1, frames), (2, stop))]
