@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
 ARGS ?=
-TABLE = profile=$$($(RUN) -m sharpv.evaluation.profile $(PROFILE) $@) && $(RUN) run.py experiment=$@ profile=$$profile $(ARGS)
+TABLE = profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) $@) && $(RUN) run.py experiment=$@ profile=$$profile $(ARGS)
 BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --tokens 64 --repeats 9
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
@@ -48,7 +48,7 @@ figures: setup ## all figures of the newest complete run in results/runs; writes
 	@$(RUN) -m sharpv.reports figures
 
 report: setup ## one HTML page of the newest complete experiment; writes results/report.html (RUNS=... VIDEOS=... for others)
-	@$(RUN) -m sharpv.reports.page $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
+	@$(RUN) -m sharpv.reports.page.build $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
 
 page-picture: setup ## screenshot of results/report.html, its table and a sample; needs Chromium; writes results/figures/page.png
 	@$(RUN) scripts/page_picture.py $(ARGS)

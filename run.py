@@ -8,16 +8,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sharpv.evaluation.configure import quoted, register_resolvers, require_effect
+from sharpv.configuration.configure import quoted, register_resolvers, require_effect
 
 COMMANDS = {
-    "run": "sharpv.evaluation.experiment:run",
-    "calibrate": "sharpv.evaluation.calibrate:calibrate",
-    "demo": "sharpv.evaluation.demo:demo",
-    "check": "sharpv.evaluation.check:check",
-    "unpack": "sharpv.evaluation.unpack:unpack",
-    "status": "sharpv.evaluation.status:status",
-    "plan": "sharpv.evaluation.plan:plan",
+    "run": "sharpv.commands.run:run",
+    "calibrate": "sharpv.commands.calibrate:calibrate",
+    "demo": "sharpv.commands.demo:demo",
+    "check": "sharpv.commands.check:check",
+    "unpack": "sharpv.commands.unpack:unpack",
+    "status": "sharpv.commands.status:status",
+    "plan": "sharpv.commands.plan:plan",
 }
 """What each command calls, as function(config, command line) -> exit code."""
 INTERRUPTED = 130

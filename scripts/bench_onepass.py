@@ -18,12 +18,13 @@ from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from sharpv import paths
-from sharpv.evaluation import configure, environment, work
-from sharpv.evaluation.loaded import Loaded
-from sharpv.evaluation.rows import Row
-from sharpv.evaluation.runner import Runner
-from sharpv.evaluation.samples import Sample, load_samples, task_manager
-from sharpv.evaluation.store import RowStore
+from sharpv.answering import environment, work
+from sharpv.answering.runner import Runner
+from sharpv.answering.store import RowStore
+from sharpv.benchmarks.samples import Sample, load_samples, task_manager
+from sharpv.configuration import configure
+from sharpv.configuration.rows import Row
+from sharpv.models.loaded import Loaded
 from sharpv.reports.store import read_samples
 from sharpv.tiny.benchmarks import write_benchmarks
 

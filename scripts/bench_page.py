@@ -19,11 +19,11 @@ from footage import CLIPS, clip_path
 from tabulate import tabulate
 
 from sharpv import paths
-from sharpv.evaluation import environment
-from sharpv.evaluation.frames import decode_frames
+from sharpv.answering import environment
 from sharpv.metrics.profiling.machine import slug
-from sharpv.reports.page import write_pages
+from sharpv.reports.page.build import write_pages
 from sharpv.tiny.video import write_mp4
+from sharpv.videos.frames import decode_frames
 
 sys.path.insert(0, str(paths.REPOSITORY / "tests"))
 import browser

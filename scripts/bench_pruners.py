@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Config, Qwen2DecoderLayer, Qwen2RotaryEmbedding
 
 from sharpv import paths
-from sharpv.evaluation import environment
+from sharpv.answering import environment
 from sharpv.metrics.profiling.machine import slug
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.pruners.controls import Random

@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 
 from sharpv import VisualSharpV
-from sharpv.evaluation import configure
-from sharpv.evaluation.frames import decode_frames
+from sharpv.configuration import configure
 from sharpv.paths import results_dir
 from sharpv.reports.figures.film_strip import Strip, film_strips
 from sharpv.reports.figures.style import paper_style, save
 from sharpv.tokens import Selection, VideoTokens
+from sharpv.videos.frames import decode_frames
 
 CLIPS = {"talking head": "carphone_pristine.mp4", "bicycles": "bikes.mp4", "animation": "bigbuckbunny.mp4"}
 

@@ -8,7 +8,7 @@ import torch
 from checkpoints import pllava_config
 from transformers import LlavaForConditionalGeneration
 
-from sharpv.models.pllava_checkpoint import with_pooling
+from sharpv.models.pllava.checkpoint import with_pooling
 from sharpv.tiny.build import PROMPT, build_config, build_model, build_processor, build_tokenizer
 from sharpv.tiny.scenes import render, sample_scene
 

@@ -12,16 +12,16 @@ from checkpoints import write_pllava
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sharpv.evaluation.calibrate import FIRST_TRAINING_SEED, calibrate, encode, midway, search, unlabelled
-from sharpv.evaluation.configure import CONFIGS, build, register_resolvers, rows
-from sharpv.evaluation.frames import Evenly
-from sharpv.evaluation.loaded import Loaded
-from sharpv.evaluation.model_llava_onevision import siglip_pixels
+from sharpv.commands.calibrate import FIRST_TRAINING_SEED, calibrate, encode, midway, search, unlabelled
+from sharpv.configuration.configure import CONFIGS, build, register_resolvers, rows
 from sharpv.models import adapter_for
+from sharpv.models.llava_onevision.loader import siglip_pixels
+from sharpv.models.loaded import Loaded
 from sharpv.paths import REPOSITORY
 from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.tiny.build import PROMPT
 from sharpv.tiny.scenes import SIDE
+from sharpv.videos.frames import Evenly
 
 MANUAL = {"_target_": "sharpv.pruners.sharpv.VisualSharpV", "mode": "manual"}
 ADAPTIVE = {"_target_": "sharpv.pruners.sharpv.VisualSharpV"}
@@ -162,7 +162,7 @@ def test_vtw_by_target_and_by_rule(loaded, capsys, monkeypatch):
     text = run(loaded, capsys, None, VTW, target_mr=0.5)
     assert "VTW.layer = 2 of 4: MR 0.5000" in text
     assert "++pruner.memory_options.layer=2 ++pruner.memory_options.scale_layers=false" in text
-    monkeypatch.setattr("sharpv.evaluation.calibrate.WITHDRAWAL_BOUND", 1e9)
+    monkeypatch.setattr("sharpv.commands.calibrate.WITHDRAWAL_BOUND", 1e9)
     assert "VTW.layer = 1 of 4" in run(loaded, capsys, None, VTW)
 
 

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sharpv.evaluation import configure, experiment
-from sharpv.evaluation.availability import incomplete
-from sharpv.evaluation.profile import choose
+from sharpv.benchmarks.availability import incomplete
+from sharpv.commands import run as experiment
+from sharpv.configuration import configure
+from sharpv.configuration.profile import choose
 
 
 @pytest.fixture(scope="module", autouse=True)

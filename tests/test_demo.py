@@ -6,9 +6,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sharpv.evaluation import configure
-from sharpv.evaluation.demo import demo, question_text
-from sharpv.evaluation.loaded import Loaded
+from sharpv.commands.demo import demo, question_text
+from sharpv.configuration import configure
+from sharpv.models.loaded import Loaded
 from sharpv.tiny.scenes import render, sample_scene
 from sharpv.tiny.video import write_mp4
 

@@ -131,7 +131,7 @@ def test_two_processes_share_the_videos_and_make_the_same_table_as_one(finished,
 def test_a_finished_run_loads_no_model_and_says_so(finished):
     code = (
         "import runpy, sys\n"
-        "from sharpv.evaluation.model_llava_onevision import LlavaOnevisionModel\n"
+        "from sharpv.models.llava_onevision.loader import LlavaOnevisionModel\n"
         "def refuse(self): raise AssertionError('the model was loaded')\n"
         "LlavaOnevisionModel.load = refuse\n"
         "runpy.run_path('run.py', run_name='__main__')\n"
@@ -161,7 +161,7 @@ def test_the_plugin_serves_lmms_eval_directly(finished):
     code = (
         "from sharpv import paths; paths.go_offline()\n"
         "from lmms_eval import evaluator\n"
-        "from sharpv.evaluation.samples import task_manager\n"
+        "from sharpv.benchmarks.samples import task_manager\n"
         "r = evaluator.simple_evaluate(model='sharpv', model_args='model=tiny,pruner=sharpv_adaptive',"
         " tasks=['tiny_mvbench_object_shape'], task_manager=task_manager('sharpv'), limit=1, bootstrap_iters=0,"
         " process_docs_parallel=1)\n"

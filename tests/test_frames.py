@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from sharpv.evaluation.frames import Evenly, Segments, decode_frames
+from sharpv.videos.frames import Evenly, Segments, decode_frames
 
 HEIGHT, WIDTH = 48, 64
 

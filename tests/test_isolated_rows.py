@@ -10,22 +10,22 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sharpv import MemorySharpV, VisualSharpV
-from sharpv.evaluation import work
-from sharpv.evaluation.frames import Evenly
-from sharpv.evaluation.loaded import Loaded
-from sharpv.evaluation.model_llava_onevision import siglip_pixels
-from sharpv.evaluation.rows import Row
-from sharpv.evaluation.runner import Runner
-from sharpv.evaluation.samples import Sample
-from sharpv.evaluation.store import RowStore
+from sharpv.answering import work
+from sharpv.answering.runner import Runner
+from sharpv.answering.store import RowStore
+from sharpv.benchmarks.samples import Sample
+from sharpv.configuration.rows import Row
 from sharpv.metrics import timing
 from sharpv.models import adapter_for
+from sharpv.models.llava_onevision.loader import siglip_pixels
+from sharpv.models.loaded import Loaded
 from sharpv.pruners.controls import FewerFrames, Random
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.reports.store import read_samples
 from sharpv.tiny.build import PROMPT, build_config, build_model, build_tokenizer
 from sharpv.tiny.scenes import SIDE, render, sample_scene
 from sharpv.tiny.video import write_mp4
+from sharpv.videos.frames import Evenly
 
 STAGES = {
     "dense": (None, None),

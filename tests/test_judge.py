@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sharpv.evaluation import configure, experiment
-from sharpv.evaluation import judge as judging
-from sharpv.evaluation.availability import NotAvailableError
-from sharpv.evaluation.judge import Judge, NoVerdictError, Question, Verdict, apply, parse_verdict
-from sharpv.evaluation.samples import Sample
+from sharpv.benchmarks import judge as judging
+from sharpv.benchmarks.availability import NotAvailableError
+from sharpv.benchmarks.judge import Judge, NoVerdictError, Question, Verdict, apply, parse_verdict
+from sharpv.benchmarks.samples import Sample
+from sharpv.commands import run as experiment
+from sharpv.configuration import configure
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import torch
 from methods import MEMORY, VISUAL
 from torch import nn
 
-from sharpv.evaluation.rows import Row
+from sharpv.configuration.rows import Row
 from sharpv.pruners.controls import FewerFrames, Random
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.fastv import FastV

@@ -4,7 +4,7 @@ import pytest
 import torch
 from methods import MEMORY, VISUAL
 
-from sharpv.evaluation import configure
+from sharpv.configuration import configure
 from sharpv.pair import Pruner
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.tiny.build import build_config, build_model

@@ -6,7 +6,7 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sharpv.evaluation import configure, outside
+from sharpv.configuration import configure, outside
 
 METHOD = '''
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from checkpoints import FRAMES, SIDE, write_pllava
 from safetensors.torch import load_file, save_file
 
 from sharpv.models import adapter_for
-from sharpv.models.pllava_checkpoint import load_pllava, with_pooling
+from sharpv.models.pllava.checkpoint import load_pllava, with_pooling
 from sharpv.pair import Pruner
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from checkpoints import write_pllava
 
-from sharpv.evaluation import configure, released, upstream
+from sharpv.benchmarks import released, upstream
+from sharpv.configuration import configure
 from sharpv.reports.store import read_jsonl
 from sharpv.tiny.build import CHECKPOINT
 
@@ -189,7 +190,7 @@ def test_upstream_leaves_empty_answers_out_and_ours_counts_them():
     doc = docs("mvbench")[0]
     _, percent = upstream.score("mvbench", [doc] * 4, ["(B)", "", "", ""])
     assert percent == 100
-    from sharpv.evaluation.scoring import mvbench_results
+    from sharpv.benchmarks.scoring import mvbench_results
 
     assert sum(mvbench_results(doc, [text])["accuracy"]["score"] for text in ["(B)", "", "", ""]) == 1
 

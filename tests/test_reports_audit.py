@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sharpv.reports.audit import CHECKS, find, write_audit
-from sharpv.reports.audit_checks import LARGE, SMALL, dycoke_kept, eq5_tflops, load_paper
+from sharpv.reports.audit.checks import LARGE, SMALL, dycoke_kept, eq5_tflops, load_paper
+from sharpv.reports.audit.report import CHECKS, find, write_audit
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "results" / "paper"

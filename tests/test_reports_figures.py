@@ -16,7 +16,7 @@ from sharpv.reports.figures.build import write_figures
 from sharpv.reports.figures.film_strip import film_strip
 from sharpv.reports.figures.style import VERMILION, colour, new_figure, paper_style
 from sharpv.reports.store import load_run
-from sharpv.reports.table3 import build_table3
+from sharpv.reports.tables.table3 import build_table3
 
 PAPER_CSV = Path(__file__).parents[1] / "results" / "paper" / "table3.csv"
 PAPER = pd.read_csv(PAPER_CSV)
@@ -225,7 +225,7 @@ def test_the_heat_maps_title_stands_clear_of_its_column_names(run, table):
 
 
 def test_figures_bring_in_no_torch():
-    code = "import sys, sharpv.reports.figures.build, sharpv.reports.write, sharpv.reports.audit\n"
+    code = "import sys, sharpv.reports.figures.build, sharpv.reports.write, sharpv.reports.audit.report\n"
     code += "print([m for m in sys.argv[1:] if m in sys.modules])"
     command = [sys.executable, "-c", code, "torch", "transformers", "lmms_eval", "hydra"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -16,8 +16,8 @@ from page_runs import write_run, write_videos
 from PIL import Image
 
 from sharpv.paths import REPOSITORY
-from sharpv.reports.page import figure_files, write_page, write_pages
-from sharpv.reports.page_data import FAILED, MISSING, QUESTIONS_A_BLOCK, RIGHT, WRONG
+from sharpv.reports.page.build import figure_files, write_page, write_pages
+from sharpv.reports.page.data import FAILED, MISSING, QUESTIONS_A_BLOCK, RIGHT, WRONG
 from sharpv.reports.store import load_run
 
 EVIL = "</script><img src=x onerror=\"document.title='pwned'\"><!-- & {{ 7 * 7 }}"
@@ -213,7 +213,7 @@ def test_the_command_needs_no_torch(made, tmp_path):
     code = (
         "import runpy, sys\n"
         f"sys.argv = ['page', *{arguments}]\n"
-        "runpy.run_module('sharpv.reports.page', run_name='__main__')\n"
+        "runpy.run_module('sharpv.reports.page.build', run_name='__main__')\n"
         "assert not {'torch', 'transformers', 'lmms_eval'} & set(sys.modules)\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ import pytest
 from test_reports_table3 import DAGGER, DENSE, FASTV, PAPER_CSV, TINY, write_run, wrong
 
 from sharpv.reports.store import read_jsonl
-from sharpv.reports.table3 import write_table3
+from sharpv.reports.tables.table3 import write_table3
 
 
 def scored_by(what):

@@ -8,8 +8,8 @@ import pytest
 from report_runs import DAGGER, DENSE, FASTV, FRAMES, LAYERS, QUESTIONS, SHARPV, WIDTH, first_wrong, sample, write_run
 
 from sharpv.reports.store import load_run
-from sharpv.reports.table1 import build_table1, write_table1
-from sharpv.reports.table2 import build_table2, write_table2
+from sharpv.reports.tables.table1 import build_table1, write_table1
+from sharpv.reports.tables.table2 import build_table2, write_table2
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 RIGHT = first_wrong(0)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sharpv.reports.store import load_run, read_jsonl
-from sharpv.reports.table3 import write_table3
+from sharpv.reports.tables.table3 import write_table3
 
 PAPER_CSV = Path(__file__).parents[1] / "results" / "paper" / "table3.csv"
 TINY = {
@@ -349,7 +349,7 @@ def test_memory_that_was_not_measured_leaves_an_empty_cell_and_may_be_measured_o
 
 
 def test_reports_bring_in_no_torch():
-    code = "import sys, sharpv.reports.table3; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = "import sys, sharpv.reports.tables.table3; print([m for m in sys.argv[1:] if m in sys.modules])"
     command = [sys.executable, "-c", code, "torch", "transformers", "lmms_eval", "hydra"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

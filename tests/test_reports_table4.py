@@ -9,9 +9,9 @@ import pytest
 from report_runs import COLUMNS, DENSE, QUESTIONS, VISUAL, first_wrong, table4_rows, write_run
 
 from sharpv.reports.comparison import paired, per_question
-from sharpv.reports.paper_names import base_method, same_model
 from sharpv.reports.store import load_run
-from sharpv.reports.table4 import build_table4, write_table4
+from sharpv.reports.tables.paper_names import base_method, same_model
+from sharpv.reports.tables.table4 import build_table4, write_table4
 
 PAPER = Path(__file__).parents[1] / "results" / "paper" / "table4.csv"
 

@@ -7,9 +7,11 @@ import wandb
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from sharpv.evaluation import configure, experiment, plan, tracking
-from sharpv.evaluation.processes import Processes
-from sharpv.evaluation.status import of_folder, status
+from sharpv.answering.processes import Processes
+from sharpv.commands import plan, tracking
+from sharpv.commands import run as experiment
+from sharpv.commands.status import of_folder, status
+from sharpv.configuration import configure
 
 
 @pytest.fixture(autouse=True)

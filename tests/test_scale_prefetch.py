@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sharpv.evaluation import prefetch
-from sharpv.evaluation.prefetch import AHEAD, Prefetcher
-from sharpv.evaluation.samples import Sample
+from sharpv.answering import prefetch
+from sharpv.answering.prefetch import AHEAD, Prefetcher
+from sharpv.benchmarks.samples import Sample
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sharpv.evaluation import scoring
+from sharpv.benchmarks import scoring
 
 OPTIONS = ["red", "blue", "top-left", "a man"]
 

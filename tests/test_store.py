@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sharpv.evaluation.store import RowStore
+from sharpv.answering.store import RowStore
 from sharpv.reports.store import read_samples
 
 FORK = multiprocessing.get_context("fork")

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from sharpv import paths
-from sharpv.models.pllava_checkpoint import load_pllava, with_pooling
+from sharpv.models.pllava.checkpoint import load_pllava, with_pooling
 
 
 @dataclass(frozen=True)

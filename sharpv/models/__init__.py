@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from sharpv.models.llava_onevision import LlavaOnevision
-from sharpv.models.pllava import Pllava
+from sharpv.models.llava_onevision.adapter import LlavaOnevision
+from sharpv.models.pllava.adapter import Pllava
 from sharpv.runtime.adapter import Adapter
 
 FAMILIES: dict[str, Any] = {"llava_onevision": LlavaOnevision, "llava": Pllava}

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from sharpv.reports.audit import write_audit
+    from sharpv.reports.audit.report import write_audit
 
     found = write_audit(options.paper, options.output)
     print(f"{len(found)} findings in {options.output}")

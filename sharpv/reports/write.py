@@ -7,10 +7,10 @@ import pandas as pd
 
 from sharpv.reports.figures.ablation import ablation_figure
 from sharpv.reports.figures.style import paper_style, save
-from sharpv.reports.table1 import write_table1
-from sharpv.reports.table2 import write_table2
-from sharpv.reports.table3 import write_table3
-from sharpv.reports.table4 import write_table4
+from sharpv.reports.tables.table1 import write_table1
+from sharpv.reports.tables.table2 import write_table2
+from sharpv.reports.tables.table3 import write_table3
+from sharpv.reports.tables.table4 import write_table4
 
 TITLES = {
     "table3": "Table 3: training-free visual token pruning",

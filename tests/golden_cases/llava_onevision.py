@@ -22,14 +22,14 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from sharpv.evaluation import upstream
-from sharpv.evaluation.frames import Evenly
-from sharpv.evaluation.model_llava_onevision import siglip_pixels
+from sharpv.benchmarks import upstream
 from sharpv.metrics.timing import StageClock
 from sharpv.models import adapter_for
+from sharpv.models.llava_onevision.loader import siglip_pixels
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import assemble, find_span
+from sharpv.videos.frames import Evenly
 
 from .compare import Recording, Result, by_content, close, equal, tensors, there_name
 

@@ -21,11 +21,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sharpv.evaluation.frames import Segments
-from sharpv.evaluation.model_pllava import pllava_pixels
-from sharpv.evaluation.pllava_prompts import multiple_choice, open_ended
-from sharpv.models.pllava import PooledProjector
-from sharpv.models.pllava_checkpoint import merge_lora, stock_name
+from sharpv.models.pllava.adapter import PooledProjector
+from sharpv.models.pllava.checkpoint import merge_lora, stock_name
+from sharpv.models.pllava.loader import pllava_pixels
+from sharpv.models.pllava.prompts import multiple_choice, open_ended
+from sharpv.videos.frames import Segments
 
 from .compare import Recording, Result, by_content, close, content_of, equal, tensors, there_name, values
 

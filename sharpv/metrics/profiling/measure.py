@@ -15,7 +15,7 @@ from sharpv.metrics.memory import PeakClock, weight_bytes
 from sharpv.metrics.profiling.pruners import Pair
 from sharpv.metrics.timing import Spread, StageClock
 from sharpv.models import adapter_for
-from sharpv.models.pllava import Pllava
+from sharpv.models.pllava.adapter import Pllava
 from sharpv.runtime.adapter import Adapter
 from sharpv.runtime.attach import LayerHooks, layer_hooks
 from sharpv.runtime.decode import Clock, Greedy, generate

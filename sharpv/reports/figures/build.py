@@ -11,7 +11,7 @@ from sharpv.reports.comparison import by_model, model_answers, model_name
 from sharpv.reports.figures import ablation, budget, cache_map, efficiency, similarity, strips, style
 from sharpv.reports.runs import paper_columns
 from sharpv.reports.store import load_run
-from sharpv.reports.table3 import build_table3
+from sharpv.reports.tables.table3 import build_table3
 
 
 def write_figures(

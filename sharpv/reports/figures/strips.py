@@ -8,9 +8,9 @@ from textwrap import shorten
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sharpv.evaluation.frames import decode_frames
 from sharpv.reports.figures.film_strip import film_strip
 from sharpv.reports.masks import kept_mask
+from sharpv.videos.frames import decode_frames
 
 QUESTION_TEXT = re.compile(r"([^\n>]*\?)")
 ROWS = 5

@@ -1,0 +1,173 @@
+"""Videos decoded and preprocessed ahead by background workers, in order, with bounded memory.
+
+Shape suffixes: T frames, C channels, H height, W width.
+"""
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sharpv.benchmarks.samples import Sample
+from sharpv.metrics.timing import StageClock
+from sharpv.models.loaded import Loaded
+from sharpv.videos.frames import decode_frames
+
+AHEAD = 2
+"""Videos that each worker holds ready: at most workers * AHEAD wait in memory."""
+
+LONGEST_FOLDER = 74
+"""A socket's whole name has 107 bytes on Linux; multiprocessing adds a folder and a file of 33 to the temporary one."""
+FULL = (
+    "this machine's shared memory is full: videos that find no room are decoded again by the process that answers; "
+    "give it more (docker run --shm-size=...) or use workers=0"
+)
+DEATHS = (RuntimeError, OSError, EOFError)
+"""What a worker's death raises: torch's RuntimeError, or the error of fetching a video whose worker just died."""
+
+
+@dataclass
+class Prepared:
+    """A video's pixels on the host and the seconds of `decode_video` and `preprocess`, or why there are none.
+
+    unshared: a worker had them, but no shared memory to hand them over in.
+    """
+
+    video: Path
+    pixels_TCHW: torch.Tensor | None = None
+    times: dict[str, float] | None = None
+    error: str | None = None
+    unshared: bool = False
+
+
+class Videos(Dataset):
+    """Prepares the video of each sample; what a bad file raises becomes that video's error."""
+
+    def __init__(self, loaded: Loaded, samples: list[Sample]):
+        self.loaded, self.samples = loaded, samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Prepared:
+        video, clock = self.samples[index].video, StageClock(torch.device("cpu"))
+        try:
+            frames_THWC = decode_frames(video, self.loaded.frames)
+            clock.mark("decode_video")
+            pixels_TCHW = self.loaded.preprocess(frames_THWC)
+            clock.mark("preprocess")
+        # A decoder raises whatever a broken file leads it to; the runner stores it as that video's error.
+        except Exception as error:
+            return Prepared(video, error=f"{type(error).__name__}: {error}")
+        return Prepared(video, pixels_TCHW, clock.seconds())
+
+
+class Shared(Videos):
+    """Puts pixels where the main process can take them.
+
+    Left to the queue, a full shared memory would lose the video without a word, and its user would wait for ever.
+    """
+
+    def __getitem__(self, index: int) -> Prepared:
+        item = super().__getitem__(index)
+        try:
+            if item.pixels_TCHW is not None:
+                item.pixels_TCHW.share_memory_()
+        except RuntimeError:
+            return Prepared(item.video, unshared=True)
+        return item
+
+
+class Prefetcher:
+    """Gives videos prepared, in the order asked. `waiting_s`: seconds that its user has waited for them.
+
+    workers: processes that prepare ahead; 0 = prepare when asked, in this process.
+    """
+
+    def __init__(self, loaded: Loaded, workers: int):
+        if workers < 0:
+            raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
+        if workers and len(gettempdir().encode()) > LONGEST_FOLDER:
+            raise ValueError(
+                f"workers hand videos over through sockets in {gettempdir()}, whose name is too long for that: set "
+                f"TMPDIR to a folder of at most {LONGEST_FOLDER} bytes, or use workers=0"
+            )
+        self.loaded, self.workers, self.waiting_s = loaded, workers, 0.0
+
+    def prepare(self, samples: list[Sample]) -> Generator[Prepared]:
+        """The video of each sample. Close the iterator to stop the workers before its end."""
+        with closing(self._items(samples)) as items:
+            while True:
+                start = time.perf_counter()
+                item = next(items, None)
+                self.waiting_s += time.perf_counter() - start
+                if item is None:
+                    return
+                yield item
+
+    def _items(self, samples: list[Sample]) -> Generator[Prepared]:
+        done = 0
+        while done < len(samples):
+            for item in self._until_a_death(samples[done:]):
+                if item.unshared:
+                    warnings.warn(FULL, stacklevel=2)
+                    item = Videos(self.loaded, samples)[done]
+                done += 1
+                yield item
+            if done < len(samples):
+                yield self._alone(samples[done])
+                done += 1
+
+    def _until_a_death(self, samples: list[Sample]) -> Generator[Prepared]:
+        items = self._start(samples, self.workers)
+        try:
+            yield from items
+        except DEATHS as error:
+            if not _died(error):
+                raise
+
+    def _alone(self, sample: Sample) -> Prepared:
+        """One video in a worker of its own: after a death it shows whether this video was the cause."""
+        items = self._start([sample], 1)
+        try:
+            (item,) = items
+        except DEATHS as error:
+            if not _died(error):
+                raise
+            return Prepared(sample.video, error=f"the process that decoded {sample.video} died: {error}")
+        return item
+
+    def _start(self, samples: list[Sample], workers: int) -> Generator[Prepared]:
+        loader: Any = DataLoader(
+            (Shared if workers else Videos)(self.loaded, samples),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            multiprocessing_context="fork" if workers else None,
+            collate_fn=_unchanged,
+        )
+        if threading.current_thread() is not threading.main_thread():
+            return iter(loader)
+        # torch's handler would raise a worker's death in whatever answer is being computed; polled, it is raised here.
+        handler = signal.getsignal(signal.SIGCHLD)
+        try:
+            return iter(loader)
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
+def _died(error: Exception) -> bool:
+    return not isinstance(error, RuntimeError) or any(part in str(error) for part in ("DataLoader worker", "ancdata"))

@@ -1,0 +1,1 @@
+"""Questions, videos, scoring and judge of each benchmark: where a benchmark is added."""

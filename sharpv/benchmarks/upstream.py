@@ -1,0 +1,106 @@
+"""lmms-eval's own scoring of an answer, beside ours: called as it is installed, quirks included.
+
+Its quirks: MVBench leaves empty answers out of the denominator; NExT-QA guesses at random where it finds no option
+(here from a fixed seed, in the order of the questions); VideoMME takes "A man" for the letter A.
+"""
+
+import io
+import json
+import random
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from loguru import logger
+
+from sharpv import paths
+from sharpv.benchmarks.samples import Sample
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Where lmms-eval scores a benchmark: module, function, the metric it fills, and the factor to percent."""
+
+    module: str
+    process: str
+    metric: str
+    aggregate: str | None = None
+    percent: float = 1.0
+
+
+BENCHMARKS = {
+    "mvbench": Upstream(
+        "lmms_eval.tasks.mvbench.utils", "mvbench_process_results", "mvbench_accuracy", "mvbench_aggregate_results"
+    ),
+    "videomme": Upstream(
+        "lmms_eval.tasks.videomme.utils",
+        "videomme_process_results",
+        "videomme_perception_score",
+        "videomme_aggregate_results",
+    ),
+    "nextqa": Upstream("lmms_eval.tasks.nextqa.utils", "nextqa_mc_process_results", "exact_match", None, 100.0),
+}
+"""ActivityNet-QA is missing on purpose: upstream's score is its paid judge's, see `sharpv.benchmarks.judge`."""
+
+
+def compare(
+    benchmark: str, samples: list[Sample], texts: list[str], scores: list[dict[str, Any]]
+) -> dict[str, float | None]:
+    """Upstream's number and ours for one row's answers, in percent; MVBench as the mean over its sub-tasks.
+
+    None for upstream's where it has no offline scoring. texts: raw answers, empty for those that failed.
+    """
+    name = benchmark.removeprefix("tiny_")
+    split = name == "mvbench"
+    groups: dict[str, list[int]] = {}
+    for at, sample in enumerate(samples):
+        groups.setdefault(sample.task if split else name, []).append(at)
+    ours = [fmean(scores[at]["score"] for at in group) for group in groups.values()]
+    theirs = None
+    if name in BENCHMARKS:
+        theirs = fmean(
+            score(name, [samples[at].doc for at in group], [texts[at] for at in group])[1] for group in groups.values()
+        )
+    return {"ours": 100 * fmean(ours), "upstream": theirs}
+
+
+def write_beside(folders: list[Path], output: Path, name: str) -> Path:
+    """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged."""
+    lines = [line for folder in folders for line in json.loads((folder / "upstream.json").read_text())]
+    table = pd.DataFrame(lines).groupby(["row", "benchmark"], sort=False)[["ours", "upstream"]].mean().reset_index()
+    table["upstream - ours"] = table["upstream"] - table["ours"]
+    table.to_csv(output / f"{name}_upstream.csv", index=False)
+    found = f"lmms-eval {version('lmms-eval')}'s own scoring beside ours, in percent; empty: it has none offline."
+    path = output / f"{name}_upstream.md"
+    path.write_text(f"{found}\n\n{table.to_markdown(index=False, floatfmt='.2f')}\n")
+    return path
+
+
+def task_module(name: str) -> ModuleType:
+    """A module of lmms-eval's tasks, imported with the environment that it reads and without its noise."""
+    paths.go_offline()
+    # Importing NExT-QA's module asks the network for NLTK corpora that its multiple-choice part never uses.
+    with redirect_stderr(io.StringIO()):
+        module = import_module(name)
+    logger.remove()
+    return module
+
+
+def score(benchmark: str, docs: list[dict[str, Any]], texts: list[str]) -> tuple[list[Any], float]:
+    """Upstream's item per answer, in order, and its aggregate in percent. ValueError for a benchmark without one."""
+    if benchmark not in BENCHMARKS:
+        raise ValueError(f"lmms-eval has no offline scoring of {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
+    rule = BENCHMARKS[benchmark]
+    module = task_module(rule.module)
+    process: Callable = getattr(module, rule.process)
+    random.seed(0)
+    items = [process(doc, [text])[rule.metric] for doc, text in zip(docs, texts, strict=True)]
+    aggregate = getattr(module, rule.aggregate)(items) if rule.aggregate else sum(map(float, items)) / len(items)
+    return items, float(aggregate) * rule.percent

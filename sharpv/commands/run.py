@@ -1,0 +1,207 @@
+"""One experiment: prepare data, answer, score, report. Called by run.py under Hydra."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from sharpv import paths
+from sharpv.answering import environment
+from sharpv.answering.cell import Cell
+from sharpv.answering.processes import Processes
+from sharpv.benchmarks import availability, upstream
+from sharpv.commands import tracking
+from sharpv.configuration import configure
+from sharpv.configuration.rows import Row
+from sharpv.models.loaded import Loaded
+
+INTERRUPTED = 130
+
+
+def run(config: DictConfig, command: str) -> int:
+    """Run an experiment to the end; exit code 0, 1 where more answers failed than `allow_errors`, 130 after Ctrl-C.
+
+    Cells whose answers and scores are all there are skipped without loading the model. Under torchrun the processes
+    share the videos, and the first one scores and reports.
+    """
+    if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
+        raise ValueError(f"limit={config.limit} must be a whole number of questions a task, at least 1")
+    for name in ("memory_every", "warm_up", "allow_errors"):
+        if not isinstance(config[name], int) or config[name] < 0:
+            raise ValueError(f"{name}={config[name]} must be a whole number, 0 or more")
+    if config.scoring not in ("ours", "upstream"):
+        raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
+    tracking.require(config.wandb.mode)
+    paths.go_offline()
+    models, benchmarks = grid(config)
+    built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
+    if config.dry_run:
+        for model, rows in built:
+            print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
+        return 0
+    availability.require_available([model for model, _ in built], benchmarks)
+    processes = Processes()
+    if processes.first:
+        _prepare(benchmarks)
+    processes.from_first(True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    try:
+        cells = _cells(config, built, benchmarks)
+        _require([cell for cell in cells if not processes.from_first(cell.finished())], config, processes)
+        for model, _ in built:
+            _answer_all(config, [cell for cell in cells if cell.model is model], command, processes)
+        # Before scoring, in which lmms-eval would wait for the others.
+        processes.part()
+        return _conclude(config, cells, benchmarks, command) if processes.first else 0
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
+        return INTERRUPTED
+    finally:
+        processes.part()
+
+
+def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
+    """The configurations of all models and benchmarks of a run: those of its lists, else the one chosen."""
+    models = [configure.load("model", name) for name in config.models] or [config.model]
+    benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
+    return models, benchmarks
+
+
+def _cells(config: DictConfig, built: list[tuple[Any, list[Row]]], benchmarks: list[DictConfig]) -> list[Cell]:
+    """Each model on each benchmark."""
+    from sharpv.benchmarks.samples import task_manager
+
+    return [
+        Cell(config, model, rows, benchmark, manager)
+        for model, rows in built
+        for manager in [task_manager(model.profile)]
+        for benchmark in benchmarks
+    ]
+
+
+def _require(cells: list[Cell], config: DictConfig, processes: Processes) -> None:
+    """Say what these cells lack, and stop before the first answer to any where something lacks that they need."""
+    if not processes.first:
+        return
+    left = [(cell, cell.left()) for cell in cells]
+    findings = [availability.videos(cell.benchmark, cell.samples) for cell, questions in left if questions]
+    answers = sum(len(question.tasks) for _, questions in left for question in questions)
+    findings.append(availability.space(paths.results_dir(), answers * config.plan.kilobytes_per_row / 1e6))
+    judges = [cell.judge for cell in cells if cell.judge is not None]
+    findings += [judge.finding() for judge in judges[:1]]
+    lacking = [finding for finding in dict.fromkeys(findings) if finding.problem]
+    for finding in lacking:
+        print(finding.line(), flush=True)
+    if fatal := [finding.told for finding in lacking if finding.fatal]:
+        raise availability.NotAvailableError("\n".join(fatal))
+
+
+def _answer_all(config: DictConfig, cells: list[Cell], command: str, processes: Processes) -> None:
+    """Have one model's cells answered, except for what other processes have answered meanwhile."""
+    load = cache(cells[0].model.load)
+    for cell in cells:
+        cell.store.read()
+        if not processes.from_first(cell.finished()):
+            _answer(config, cell, load, command, processes)
+        elif processes.first:
+            answers = len(cell.samples) * len(cell.rows)
+            print(f"finished before: {cell.name}, {answers} answers with scores in {cell.folder}", flush=True)
+        cell.store.close()
+
+
+def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> None:
+    """Answer this process's share of a cell and meet the others."""
+    if processes.first:
+        cell.begin(command)
+        print(f"{len(cell.samples)} questions x {len(cell.rows)} rows: {cell.name}; store: {cell.folder}", flush=True)
+    left, facts = cell.left(processes.share(cell.videos)), dict[str, Any]()
+    if left:
+        from sharpv.answering.runner import Runner
+
+        loaded = load()
+        workers = config.workers if config.workers is not None else default_workers(loaded.device, processes)
+        hardware = environment.hardware(loaded.device)
+        attention = loaded.adapter.language_model.config._attn_implementation
+        facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
+        if processes.first:
+            cell.note(**facts)
+        device = hardware.get("gpu") or f"{hardware['cpu']} with {hardware['threads']} threads"
+        runner = Runner(loaded, cell.store, workers, device)
+        spent = runner.run(left, config.warm_up)
+        waited, wall = spent["waiting_s"], spent["wall_s"]
+        print(f"model waited {waited:.1f} of {wall:.1f} s ({waited / wall:.0%}) for videos, {workers} workers")
+        facts |= {"pass": spent | {"workers": workers, "rank": processes.rank}}
+    gathered = [fact for fact in processes.gather(facts) if fact]
+    if not processes.first:
+        return
+    if not gathered:
+        print(f"all answers of {cell.name} were there: scoring only, no model loaded", flush=True)
+        return
+    cell.note(**gathered[0] | {"pass": [fact["pass"] for fact in gathered]})
+    if others := {str(fact["hardware"]) for fact in gathered} - {str(gathered[0]["hardware"])}:
+        print(f"WARNING: processes ran on different hardware, so times do not compare: {sorted(others)}")
+
+
+def default_workers(device: torch.device, processes: Processes) -> int:
+    """Decoding processes beside one model: none on a CPU, whose cores are being timed; on a GPU 1 to 4."""
+    if device.type == "cpu":
+        return 0
+    return max(1, min(4, (os.cpu_count() or 2) // processes.local_count - 1))
+
+
+def _prepare(benchmarks: list[DictConfig]) -> None:
+    if any(benchmark.data == "tiny" for benchmark in benchmarks):
+        from sharpv.tiny.benchmarks import write_benchmarks
+
+        write_benchmarks(paths.tasks_dir() / "tiny" / "data")
+
+
+def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], command: str) -> int:
+    """Score, then report, unless this is one job of a sweep, whose tables would overwrite each other.
+
+    A cell that was finished before is looked at again: another command may have scored other rows of it meanwhile.
+    """
+    ran = [(cell.folder, 0 if cell.finished() else cell.conclude()) for cell in cells]
+    for cell in cells:
+        cell.note(command=command, reported=datetime.now(UTC).isoformat(timespec="seconds"))
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
+    else:
+        _report(config, [folder for folder, _ in ran], benchmarks)
+    errors = sum(failed for _, failed in ran)
+    if errors > config.allow_errors:
+        folders = ", ".join(str(folder) for folder, failed in ran if failed)
+        print(
+            f"INCOMPLETE: {errors} answers failed (allow_errors={config.allow_errors}); see samples*.jsonl in {folders}"
+        )
+        return 1
+    return 0
+
+
+def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig]) -> None:
+    from sharpv.reports.write import write_report
+
+    columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
+    output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper"
+    write_report(config.table, folders, output, paper, columns, config.title)
+    print((output / f"{config.table}.md").read_text())
+    if config.scoring == "upstream":
+        print(upstream.write_beside(folders, output, config.table).read_text())
+    if config.wandb.mode != "disabled":
+        from sharpv.reports.figures.build import write_figures
+
+        videos = paths.tasks_dir() if any(benchmark.data == "tiny" for benchmark in benchmarks) else paths.hub_dir()
+        written, left_out = write_figures(folders, output / f"{config.table}_figures", paper / "table3.csv", videos)
+        for reason in left_out:
+            print(f"figure left out: {reason}", flush=True)
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        pictures = [path for path in written if path.suffix == ".png"]
+        tracking.log_report(output / f"{config.table}.csv", pictures, settings, config.wandb.project, config.wandb.mode)

@@ -1,0 +1,144 @@
+"""From configuration files to objects; every object by `_target_`, every mistyped name answered with the valid ones."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from sharpv.configuration import outside
+from sharpv.configuration.rows import Row, repetitions
+
+CONFIGS = outside.CONFIGS
+STAGES = ("visual", "memory", "visual_options", "memory_options")
+"""What a pruner's configuration says of its two stages."""
+
+
+def register_resolvers() -> None:
+    """Tell OmegaConf the bundled model's folder, `${tiny_checkpoint:}`, and Hydra the methods of other packages."""
+    Plugins.instance().register(outside.OutsideConfigs)
+    from sharpv.tiny.build import CHECKPOINT
+
+    OmegaConf.register_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
+
+
+def quoted(argument: str) -> str:
+    """A command line's `video=` or `question=` in Hydra's quotes: paths and questions hold commas and apostrophes."""
+    name, _, value = argument.partition("=")
+    if name not in ("video", "question") or not value or value[0] in "'\"":
+        return argument
+    # A backslash is special to Hydra only where a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
+    return f'{name}="{escaped}"'
+
+
+def build(config: Any) -> Any:
+    """The object that a configuration's `_target_` names, of this package or of one that declares methods for it.
+
+    ValueError where it does not take these settings.
+    """
+    try:
+        return instantiate(config, _execution_whitelist_=outside.targets())
+    except (InstantiationException, TypeError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"{config.get('_target_')} cannot be made of these settings: {reason}") from error
+
+
+def names(group: str) -> list[str]:
+    """The configurations that a group holds."""
+    return sorted(path.stem for folder in outside.config_folders() for path in (folder / group).glob("*.yaml"))
+
+
+def load(group: str, name: str) -> DictConfig:
+    """One configuration file. ValueError naming the valid names, the nearest first."""
+    paths = [folder / group / f"{name}.yaml" for folder in outside.config_folders()]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        near = difflib.get_close_matches(name, names(group), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {group} {name!r}.{hint} There are: {', '.join(names(group))}")
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def stage(group: str, choice: Any, options: DictConfig | None, model: DictConfig) -> dict[str, Any] | None:
+    """The resolved configuration of a stage: a name from configs/<group>/, or a mapping with `_target_`, or null."""
+    if choice is None:
+        return None
+    config = load(group, choice) if isinstance(choice, str) else choice
+    if options:
+        config = OmegaConf.merge(config, options)
+    holder = OmegaConf.create({"model": model, "stage": config})
+    resolved: Any = OmegaConf.to_container(holder.stage, resolve=True)
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
+    """The table rows, one a seed, of a pruner configuration."""
+    settings = {
+        "visual": stage("visual", pruner.visual, pruner.get("visual_options"), model),
+        "memory": stage("memory", pruner.memory, pruner.get("memory_options"), model),
+    }
+    built = {name: build(config) if config else None for name, config in settings.items()}
+    recorded = {name: outside.with_code(config) for name, config in settings.items()}
+    row = Row(*_identity(pruner), 0, built["visual"], built["memory"], recorded)
+    return repetitions(row, list(pruner.seeds))
+
+
+def _identity(pruner: DictConfig) -> tuple[str, str, Any]:
+    """Name, method and kind: those of its file, unless stages or options were changed and the name was not.
+
+    Such a row is called by what it is: "random_frame + sharpv (threshold=0.5)". A table must not show it as the method
+    of that file.
+    """
+    if pruner.name not in names("pruner"):
+        return pruner.name, pruner.method, pruner.kind
+    plain: Any = OmegaConf.to_container(pruner, resolve=False)
+    of_file: Any = OmegaConf.to_container(load("pruner", pruner.name), resolve=False)
+    if all((plain.get(part) or None) == (of_file.get(part) or None) for part in STAGES):
+        return pruner.name, pruner.method, pruner.kind
+    chosen = ("visual", "memory")
+    parts = [_described(plain[stage], plain.get(f"{stage}_options")) for stage in chosen if plain[stage]]
+    name = " + ".join(parts) or "no stage"
+    return name, name, "method" if parts else "dense"
+
+
+def _described(choice: str | dict[str, Any], options: dict[str, Any] | None) -> str:
+    name = choice if isinstance(choice, str) else choice["_target_"].rpartition(".")[2]
+    changed = ", ".join(f"{option}={value}" for option, value in (options or {}).items())
+    return f"{name} ({changed})" if changed else name
+
+
+def table_rows(config: DictConfig, model: DictConfig) -> list[Row]:
+    """All rows of a run: those of an experiment, else dense and the one pruner asked for.
+
+    ValueError where the dense row is not among them.
+    """
+    chosen = [load("pruner", name) for name in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
+    found = [row for pruner in chosen for row in rows(pruner, model)]
+    unique = {(row.name, row.seed): row for row in found}
+    if not any(row.kind == "dense" for row in found):
+        raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
+    return sorted(unique.values(), key=lambda row: row.kind != "dense")
+
+
+def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:
+    """ValueError for an override of the command line that a list of the same run makes void."""
+    for chosen, of in (("pruner", "rows"), ("model", "models"), ("benchmark", "benchmarks")):
+        void = [given for given in overrides if re.match(rf"[+~]*{chosen}[=.]", given)]
+        if config[of] and void:
+            raise ValueError(
+                f"{void[0]} would have no effect: this run is over {of}={list(config[of])}, from its experiment, its "
+                f"profile or the command line; leave {void[0]} out, or give {of}=[...] instead"
+            )
+
+
+def write_resolved(config: DictConfig, path: Path) -> None:
+    path.write_text(OmegaConf.to_yaml(config, resolve=True))

@@ -1,0 +1,150 @@
+"""A VideoLLM ready to answer: weights, tokenizer, image processor, prompt and generation settings.
+
+Shape suffixes: T frames, H height, W width, C channels, B batch (1), N prompt rows, D width.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sharpv.paths import hub_snapshot
+from sharpv.runtime.adapter import Adapter
+from sharpv.runtime.decode import Greedy
+from sharpv.runtime.prompt import Span, find_span
+from sharpv.videos.frames import Sampling
+
+VIDEO = "<video>"
+"""What stands for the video in prompts, whatever the model's own token is called."""
+
+
+ANSWERING = (".safetensors", ".json", ".model", ".txt", ".jinja")
+"""Files of a checkpoint that can change an answer, by their ending."""
+
+
+@dataclass
+class Loaded:
+    """A loaded model with everything that turns a video and a text into a prompt.
+
+    prompt: the whole prompt string, with `{text}` and, unless the task's text holds it, `<video>`. stop_ids: ids that
+    end an answer. frames: which frames are taken. preprocessor: PIL's way from frames to pixels.
+    """
+
+    name: str
+    adapter: Adapter
+    tokenizer: Any
+    preprocessor: Callable[[np.ndarray], torch.Tensor]
+    frames: Sampling
+    prompt: str
+    repetition_penalty: float
+    stop_ids: frozenset[int]
+    weights_hash: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.adapter.model.device
+
+    def preprocess(self, frames_THWC: np.ndarray) -> torch.Tensor:
+        """Frames to the tower's pixels (T, C, H, W) on the host, in the weights' dtype."""
+        return self.preprocessor(frames_THWC).to(self.adapter.model.dtype)
+
+    def prompt_ids(self, text: str, video_rows: int) -> torch.Tensor:
+        """Ids of the dense prompt (1, N): tokenised with one video token, which is then repeated once a row."""
+        ids = self.tokenizer(self.full_prompt(text).replace(VIDEO, self.video_token, 1)).input_ids
+        place = ids.index(self.adapter.video_token_id)
+        expanded = [*ids[:place], *[self.adapter.video_token_id] * video_rows, *ids[place + 1 :]]
+        return torch.tensor([expanded], device=self.device)
+
+    def full_prompt(self, text: str) -> str:
+        """The prompt as text, with one `<video>`; ValueError where task and question hold none or several."""
+        prompt = self.prompt.replace("{text}", text)
+        if prompt.count(VIDEO) != 1:
+            raise ValueError(f"the prompt must hold {VIDEO} once, got {prompt.count(VIDEO)} in {prompt!r}")
+        return prompt
+
+    @property
+    def video_token(self) -> str:
+        return self.tokenizer.convert_ids_to_tokens(self.adapter.video_token_id)
+
+    def embed(self, text: str, tokens_TPD: torch.Tensor, separators_SD: torch.Tensor) -> tuple[torch.Tensor, Span, str]:
+        """Dense prompt embeddings (1, N, D), where the video lies in them, and the prompt as text."""
+        rows_ND = torch.cat([tokens_TPD.flatten(0, 1), separators_SD])
+        ids_BN = self.prompt_ids(text, len(rows_ND))
+        embeddings_BND = self.adapter.language_model.get_input_embeddings()(ids_BN).clone()
+        span = find_span(self.adapter, ids_BN)
+        embeddings_BND[0, span.start : span.stop] = rows_ND.to(embeddings_BND.dtype)
+        return embeddings_BND, span, self.full_prompt(text)
+
+    def greedy(self, max_new_tokens: int) -> Greedy:
+        return Greedy(max_new_tokens, self.stop_ids, self.repetition_penalty)
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@dataclass
+class ModelConfig:
+    """What every model's configuration holds; the fields of configs/model/*.yaml.
+
+    path: a folder or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
+    attn_implementation: `auto` = flash_attention_2 where installed on CUDA, else sdpa. device: `auto` = CUDA where
+    there is one. decoder: of video files, pyav | decord | torchcodec. calibration: per-model thresholds that pruner
+    configs refer to, from documented calibrations.
+    """
+
+    name: str
+    path: str
+    paper_name: str | None
+    display: str
+    frames: int
+    prompt: str
+    profile: str = "default"
+    dtype: str = "float32"
+    repetition_penalty: float = 1.0
+    stop_tokens: list[str] = field(default_factory=lambda: ["<|im_end|>"])
+    attn_implementation: str = "auto"
+    device: str = "auto"
+    decoder: str = "pyav"
+    revision: str | None = None
+    size_gb: float | None = None
+    calibration: dict[str, float] = field(default_factory=dict)
+
+    def torch_device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def backend(self) -> str:
+        """The attention implementation to load with."""
+        from transformers.utils import is_flash_attn_2_available
+
+        if self.attn_implementation != "auto":
+            return self.attn_implementation
+        on_gpu = self.torch_device().type == "cuda"
+        return "flash_attention_2" if on_gpu and is_flash_attn_2_available() else "sdpa"
+
+    def folder(self) -> Path:
+        """Where the checkpoint lies: the folder itself, or the hub's local snapshot; ValueError where there is none."""
+        if Path(self.path).is_dir():
+            return Path(self.path)
+        snapshot = hub_snapshot(self.path, "model", self.revision)
+        if snapshot is None:
+            raise ValueError(f"no weights of {self.display} on this machine: hf download {self.path}")
+        return snapshot
+
+    def weights_hash(self) -> str:
+        """sha256 over the checkpoint's weights, configurations, tokenizer and chat template, by name and content; for a
+        hub snapshot, its commit, which names them all."""
+        folder = self.folder()
+        if not Path(self.path).is_dir():
+            return f"{self.path}@{folder.name}"
+        digest = hashlib.sha256()
+        for file in sorted(path for path in folder.iterdir() if path.suffix in ANSWERING):
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()

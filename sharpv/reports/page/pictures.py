@@ -1,0 +1,64 @@
+"""The frames that a model saw, one small WebP sheet a video.
+
+Shape suffixes: T frames, H height, W width, C channels.
+"""
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from sharpv.videos.frames import decode_frames
+
+TILES_A_ROW = 16
+QUALITY = 70
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A video's frames side by side, at most TILES_A_ROW in a row, as base64 WebP; or the reason why there is none."""
+
+    webp: str = ""
+    reason: str = ""
+
+
+def sheets(folder: Path, frames: dict[str, int], side: int) -> dict[str, Sheet]:
+    """A sheet for each video (file name -> frames that the model saw), the longer side of a frame `side` pixels.
+
+    Files are found by name anywhere below the folder. A file that is not there, is there more than once, or cannot be
+    read leaves a reason instead of pictures.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        found.setdefault(path.name, []).append(path)
+    bar = tqdm(frames.items(), "frames", unit="video")
+    return {name: _sheet(name, found.get(name, []), count, folder, side) for name, count in bar}
+
+
+def _sheet(name: str, paths: list[Path], count: int, folder: Path, side: int) -> Sheet:
+    if len(paths) != 1:
+        what = f"{len(paths)} files are called {name}" if paths else f"{name} is not there"
+        return Sheet(reason=f"{what} below {folder}; give another folder with --videos")
+    try:
+        frames_THWC = decode_frames(paths[0], count)
+    except ValueError as error:
+        return Sheet(reason=str(error))
+    return Sheet(webp=base64.b64encode(_webp(frames_THWC, side)).decode())
+
+
+def _webp(frames_THWC: np.ndarray, side: int) -> bytes:
+    frames, height, width, _ = frames_THWC.shape
+    scale = side / max(height, width)
+    tile = (max(1, round(width * scale)), max(1, round(height * scale)))
+    columns = min(frames, TILES_A_ROW)
+    sheet = Image.new("RGB", (columns * tile[0], -(-frames // columns) * tile[1]))
+    for number, frame_HWC in enumerate(frames_THWC):
+        place = (number % columns * tile[0], number // columns * tile[1])
+        sheet.paste(Image.fromarray(frame_HWC).resize(tile, Image.Resampling.LANCZOS), place)
+    out = BytesIO()
+    sheet.save(out, "WEBP", quality=QUALITY, method=4)
+    return out.getvalue()

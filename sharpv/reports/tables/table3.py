@@ -1,0 +1,106 @@
+"""Table 3 from stored runs: accuracy, budget and cost of every row, with statistics, beside the paper's numbers."""
+
+from collections.abc import Mapping
+from math import nan
+from pathlib import Path
+
+import pandas as pd
+
+from sharpv.reports.comparison import (
+    QUESTION,
+    by_model,
+    cell,
+    costs,
+    counts,
+    dense_answers,
+    interval,
+    model_answers,
+    model_name,
+    paired,
+    per_question,
+    sort_rows,
+)
+from sharpv.reports.statistics import holm
+from sharpv.reports.store import Run, load_run
+from sharpv.reports.tables import table3_notes, table3_text
+from sharpv.reports.tables.settings import settings_section
+from sharpv.reports.tables.table3_columns import ACCURACIES, BENCHMARK_COLUMNS, BY_SUB_TASK, OURS, PAPER, SCORE
+
+
+def write_table3(
+    run_dirs: list[Path],
+    output: Path,
+    paper_csv: Path,
+    benchmarks: Mapping[str, str],
+    name: str = "table3",
+    title: str = "Table 3: training-free visual token pruning",
+) -> pd.DataFrame:
+    """Write <name>.md, <name>.csv and <name>.tex into the folder `output`; return the table, one line a row.
+
+    `benchmarks` maps the paper's columns (`BENCHMARK_COLUMNS`) to the benchmarks of the runs. Several runs of one model
+    make one table as long as no answer is in two of them.
+    """
+    runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
+    table = build_table3(runs, paper, benchmarks)
+    (output / name).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, paper, runs, benchmarks)
+    settings = {
+        str(model): section
+        for model, lines in table.groupby("model", sort=False)
+        if (section := settings_section([run for run in runs if model_name(run) == model], lines))
+    }
+    (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes, title, settings))
+    stages = [f"{model}, {': '.join(line.cells)}" for model, part in settings.items() for line in part.lines]
+    (output / f"{name}.tex").write_text(table3_text.latex(table, paper, warnings, notes + stages, title))
+    return table
+
+
+def build_table3(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
+    """The table with the columns `PAPER` then `OURS`: accuracies, ratios and differences in percent (points), GB of 1e9
+    bytes, seconds or milliseconds as named, 1e12 floating-point operations. An empty cell was not measured.
+
+    High is good for accuracies, speed-ups and diff_to_dense (ours - dense); ratios are kept shares. Models in the order
+    of the runs; their rows dense, methods as in the paper, budget-matched ones, controls.
+    """
+    unknown = set(benchmarks) - set(BENCHMARK_COLUMNS)
+    if unknown or not set(benchmarks) & set(ACCURACIES):
+        raise ValueError(f"benchmarks {dict(benchmarks)} must map some of {BENCHMARK_COLUMNS} to the runs' benchmarks")
+    models = by_model(runs)
+    table = pd.concat([_model_table(group, paper, benchmarks) for group in models.values()], ignore_index=True)
+    table["p_holm"] = holm(table["p_sign_flip"].to_numpy(dtype=float))
+    return table
+
+
+def _model_table(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
+    by_sub_task = {benchmarks[column] for column in benchmarks if column == BY_SUB_TASK}
+    answers = model_answers(runs, set(benchmarks.values()), by_sub_task)
+    dense, expected = dense_answers(answers), len(answers.drop_duplicates(QUESTION))
+    name = model_name(runs[0])
+    lines = [
+        {"model": name, **_line(part, dense, benchmarks, expected)} for _, part in answers.groupby("row", sort=False)
+    ]
+    table = pd.DataFrame(lines).reindex(columns=[*PAPER, *OURS])
+    published = paper.set_index(["model", "method"])["avg_acc"]
+    table["paper_avg_acc"] = [published.get((name, method), nan) for method in table["method"]]
+    complete = table[list(ACCURACIES)].notna().all(axis=1)
+    table["gap_to_paper"] = (table["avg_acc"] - table["paper_avg_acc"]).where(complete)
+    return sort_rows(table, list(dict.fromkeys(paper["method"])))
+
+
+def _line(part: pd.DataFrame, dense: pd.DataFrame, benchmarks: Mapping[str, str], expected: int) -> dict:
+    questions = per_question(part)
+    line = {name: part[name].iloc[0] for name in ("row", "method", "kind")}
+    for column, benchmark in benchmarks.items():
+        here = questions[questions["benchmark"] == benchmark]
+        values = here["judge_score"] if column == SCORE else 100 * here["score"]
+        if values.notna().any():
+            line |= cell(column, interval(values, here))
+        if column == SCORE and here["offline_score"].notna().any():
+            line["actnetqa_offline"] = 100 * here["offline_score"].mean()
+    line |= cell("avg_acc", interval(100 * questions["score"], questions))
+    line |= costs(part, dense) | counts(part, questions, expected)
+    if line["kind"] == "dense":
+        return line
+    against = paired(questions, per_question(dense), line["seeds"] == 1)
+    return line | {"diff_to_dense" if name == "diff" else name: value for name, value in against.items()}
