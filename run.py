@@ -24,7 +24,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
-@hydra.main(config_path="configs", config_name="config")
+@hydra.main(version_base="1.3", config_path="configs", config_name="config")
 def main(config: DictConfig) -> None:
     register_resolvers()
     job = HydraConfig.get()

@@ -95,6 +95,19 @@ def test_a_package_that_declares_nothing_is_not_built(other):
         configure.build({"_target_": "loudness.methods.Loudest"})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_target_": "sharpv.paths.os.system", "command": "true"},
+        {"_target_": "sharpv.configuration.configure.load", "group": "pruner", "name": "evs"},
+        {"_target_": "sharpv.pruners.evs.EVS", "keep_ratio": [{"_target_": "os.getcwd"}]},
+    ],
+)
+def test_only_classes_of_the_package_itself_are_built(config):
+    with pytest.raises(ValueError, match="_target_=.* is not a class of sharpv"):
+        configure.build(config)
+
+
 def test_without_the_package_its_name_is_unknown():
     with pytest.raises(ValueError, match="unknown pruner 'loudest'"):
         configure.load("pruner", "loudest")

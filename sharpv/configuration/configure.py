@@ -24,7 +24,7 @@ def register_resolvers() -> None:
     Plugins.instance().register(outside.OutsideConfigs)
     from sharpv.tiny.build import CHECKPOINT
 
-    OmegaConf.register_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
+    OmegaConf.register_new_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
 
 
 def quoted(argument: str) -> str:
@@ -40,10 +40,11 @@ def quoted(argument: str) -> str:
 def build(config: Any) -> Any:
     """The object that a configuration's `_target_` names, of this package or of one that declares methods for it.
 
-    ValueError where it does not take these settings.
+    ValueError where it does not take these settings, or where it is another package's.
     """
+    outside.require_own(config)
     try:
-        return instantiate(config, _execution_whitelist_=outside.targets())
+        return instantiate(config)
     except (InstantiationException, TypeError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"{config.get('_target_')} cannot be made of these settings: {reason}") from error

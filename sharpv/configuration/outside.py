@@ -17,6 +17,8 @@ from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig
 
 from sharpv.paths import REPOSITORY
 
@@ -56,9 +58,18 @@ def config_folders() -> list[Path]:
     return folders
 
 
-def targets() -> list[str]:
-    """What configurations may name as `_target_`: this package's objects and those of declared ones."""
-    return ["sharpv.*", *(f"{module}.*" for module in packages())]
+def require_own(config: Any) -> None:
+    """ValueError where a configuration names as `_target_` anything but a class that this package, or one that declares
+    methods for it, defines: `sharpv.paths.os.system` is none."""
+    modules = ("sharpv", *packages())
+    for target in _targets_in(config):
+        owned = any(target.startswith(f"{module}.") for module in modules)
+        named = get_object(target) if owned else None
+        home = f"{getattr(named, '__module__', '')}."
+        if not isinstance(named, type) or not any(home.startswith(f"{module}.") for module in modules):
+            raise ValueError(
+                f"_target_={target!r} is not a class of {' or '.join(modules)}: a configuration may name no other"
+            )
 
 
 def with_code(config: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -74,9 +85,11 @@ def with_code(config: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _targets_in(config: Any) -> list[str]:
-    if not isinstance(config, dict):
+    if isinstance(config, list | tuple | ListConfig):
+        return [target for value in config for target in _targets_in(value)]
+    if not isinstance(config, dict | DictConfig):
         return []
-    own = [config["_target_"]] if "_target_" in config else []
+    own = [str(config["_target_"])] if "_target_" in config else []
     return own + [target for value in config.values() for target in _targets_in(value)]
 
 
