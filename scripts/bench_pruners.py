@@ -49,8 +49,9 @@ from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.pruners.vtw import VTW
 from sharpv.runtime.adapter import Geometry
+from sharpv.runtime.attach import cache_argument
 from sharpv.runtime.cache import PrunableLayer
-from sharpv.runtime.prompt import Span, assemble
+from sharpv.runtime.prompt import assemble, lay_out
 from sharpv.runtime.session import Report, Session
 from sharpv.tokens import Tower, VideoTokens
 
@@ -141,15 +142,17 @@ class Bench:
             attn_implementation="sdpa",
         )
         self.layer = Qwen2DecoderLayer(config, 0).to(device, dtype).eval()
+        self.cache_name = cache_argument(self.layer)
         self.rotary = Qwen2RotaryEmbedding(config).to(device)
         self.video = make_video(size, device, dtype)
         self.rows = self.video.total + TEXT_ROWS
         embeddings_BND = torch.randn(1, self.rows, size.width, device=device, dtype=dtype)
         embeddings_BND[0, TEXT_BEFORE : TEXT_BEFORE + self.video.total] = self.video.features_ND
-        span = Span(TEXT_BEFORE, self.rows, Geometry(size.frames, self.video.grid, separators=0))
+        geometry = Geometry(size.frames, self.video.grid, separators=0)
+        span = lay_out(geometry, torch.arange(TEXT_BEFORE, TEXT_BEFORE + geometry.rows), self.rows, device)
         self.fed = assemble(embeddings_BND, span, DEPTH, None, seed=1)
         self.keys_BGNE = torch.randn(1, size.kv_heads, self.rows, size.width // size.heads, device=device, dtype=dtype)
-        self.embeddings = self.rotary(embeddings_BND, self.fed.positions_BL)
+        self.embeddings = self.rotary(embeddings_BND, self.fed.positions)
 
     def milliseconds(self, action: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None) -> list[float]:
         """Times of the action on what `prepare` made, after one warm-up; the device is waited for at both ends."""
@@ -176,7 +179,7 @@ class Bench:
         """The layer on one new row, behind a cache of the whole prompt."""
         cache = _OneLayerCache(self.keys_BGNE)
         embeddings = tuple(part[:, -1:] for part in self.embeddings)
-        self.layer(hidden_B1D, position_embeddings=embeddings, attention_mask=None, past_key_values=cache)
+        self.layer(hidden_B1D, position_embeddings=embeddings, attention_mask=None, **{self.cache_name: cache})
 
     def session(self, memory: MemoryPruner) -> tuple[Session, torch.Tensor]:
         """A fresh generation over DEPTH layers that share their weights, and its hidden states."""

@@ -5,7 +5,7 @@ Shape suffixes: T frames, P tokens per frame, D width, N = T * P, K kept rows, L
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -96,8 +96,10 @@ class Selection:
     features_KD: the output rows, or None where they are the source rows unchanged.
     assign_N: int64 (N,), for merging methods: the output row that each input token went to, -1 for none.
     group_K: int64, optional labels that a later stage of the same method reads.
-    positions: `contiguous` re-numbers the kept rows; `original` keeps each row's place in the dense prompt.
-    separator: `keep` or `withdraw` the model's separator rows (newline) behind the video.
+    positions: `contiguous` re-numbers the kept rows; `original` keeps each row's place in the dense prompt. Models
+    whose positions have three components (M-RoPE) always keep each row's own.
+    separator: what becomes of the model's separator rows (newlines), a rule of `sharpv.runtime.adapter`; None = what
+    the model's family does.
     notes: numbers worth logging, such as thresholds reached.
     """
 
@@ -106,7 +108,7 @@ class Selection:
     assign_N: torch.Tensor | None = None
     group_K: torch.Tensor | None = None
     positions: Literal["contiguous", "original"] = "contiguous"
-    separator: Literal["keep", "withdraw"] = "keep"
+    separator: Literal["keep", "occupied", "frame", "behind", "withdraw"] | None = None
     notes: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -117,6 +119,38 @@ class Selection:
         if self.features_KD is not None:
             return self.features_KD.to(features_ND.dtype)
         return features_ND[self.origin_K.to(features_ND.device)]
+
+    def source_K(self) -> torch.Tensor:
+        """The source token whose place each output row has: its own, or for a synthetic row the first merged into it.
+
+        ValueError for a synthetic row without `assign_N`.
+        """
+        if self.assign_N is None:
+            if bool((self.origin_K < 0).any()):
+                raise ValueError("a selection with synthetic rows must carry assign_N, else they have no place")
+            return self.origin_K
+        assign_N, total = self.assign_N, len(self.assign_N)
+        into_N = torch.where(assign_N < 0, len(self), assign_N)
+        token_N = torch.arange(total, device=assign_N.device)
+        first_K = torch.full((len(self) + 1,), total - 1, device=assign_N.device)
+        first_K = first_K.scatter_reduce(0, into_N, token_N, "amin")[:-1]
+        return torch.where(self.origin_K < 0, first_K.to(self.origin_K.device), self.origin_K)
+
+    def in_prompt_order(self) -> "Selection":
+        """The same rows sorted by the places of their source tokens."""
+        order_K = self.source_K().argsort(stable=True)
+        moved_K = torch.empty_like(order_K).scatter_(0, order_K, torch.arange(len(self), device=order_K.device))
+        assign_N = self.assign_N
+        if assign_N is not None:
+            at_N = moved_K.to(assign_N.device)[assign_N.clamp(min=0)]
+            assign_N = torch.where(assign_N < 0, assign_N, at_N)
+        return replace(
+            self,
+            origin_K=self.origin_K[order_K],
+            features_KD=None if self.features_KD is None else self.features_KD[order_K],
+            assign_N=assign_N,
+            group_K=None if self.group_K is None else self.group_K[order_K],
+        )
 
     def represented_N(self, total: int) -> torch.Tensor:
         """bool (N,): source tokens that are an output row themselves."""

@@ -18,7 +18,7 @@ from sharpv.metrics.memory import peak_memory
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.adapter import Geometry
 from sharpv.runtime.cache import PrunableLayer
-from sharpv.runtime.prompt import Span, assemble
+from sharpv.runtime.prompt import assemble, lay_out
 from sharpv.runtime.session import Report, Session
 from sharpv.tokens import Tower, VideoTokens, keep_all
 
@@ -58,8 +58,10 @@ def peak_of_memory(stage, frames):
     embeddings_BND = torch.randn(1, rows, WIDTH)
     still_PD = torch.randn(SIDE**2, WIDTH)
     embeddings_BND[0, TEXT_BEFORE:-TEXT_AFTER] = (still_PD + 0.5 * torch.randn(frames, SIDE**2, WIDTH)).flatten(0, 1)
-    fed = assemble(embeddings_BND, Span(TEXT_BEFORE, rows, Geometry(frames, (SIDE, SIDE), 0)), DEPTH, None, seed=1)
-    angles = rotary(embeddings_BND, fed.positions_BL)
+    geometry = Geometry(frames, (SIDE, SIDE), 0)
+    span = lay_out(geometry, torch.arange(TEXT_BEFORE, TEXT_BEFORE + geometry.rows), rows)
+    fed = assemble(embeddings_BND, span, DEPTH, None, seed=1)
+    angles = rotary(embeddings_BND, fed.positions)
     keys_BGNE = torch.randn(1, 2, rows, WIDTH // 4)
     cache, report = [PrunableLayer() for _ in range(DEPTH)], Report()
     with peak_memory(torch.device("cpu")) as peak:
@@ -76,6 +78,7 @@ def peak_of_memory(stage, frames):
         for _ in range(2):
             for index in range(DEPTH):
                 session.enter(index, hidden_BND[:, -1:], {"position_embeddings": tuple(a[:, -1:] for a in angles)})
+                cache[index].update(keys_BGNE[:, :, -1:], keys_BGNE[:, :, -1:])
             session.finish_forward()
     assert min(report.visual_kv + report.reads[0]) < frames * SIDE**2, "nothing was pruned"
     return peak.above

@@ -90,9 +90,10 @@ def test_both_stages_prune_a_generation(released, prompt):
 
 def test_few_frames_are_repeated_up_to_the_pooled_count(released):
     adapter = adapter_for(load(released[0]))
-    tokens, separators = adapter.encode(torch.randn(5, 3, 48, 48))
+    vision = adapter.encode(torch.randn(5, 3, 48, 48))
+    tokens = vision.tokens_TPD
     assert tokens.shape[:2] == (FRAMES, SIDE**2)
-    assert len(separators) == 0
+    assert vision.separator_D is None
 
 
 def test_a_configuration_without_pooling_is_refused(released):

@@ -6,7 +6,7 @@ import torch
 from sharpv import MemorySharpV, Pruner, SharpV, VisualSharpV
 from sharpv.models import adapter_for
 from sharpv.pruners.base import KeepCache, MemoryPruner, VisualPruner
-from sharpv.runtime.attach import layer_hooks
+from sharpv.runtime.attach import given_cache, layer_hooks
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import feed, find_span
 from sharpv.tokens import Selection, keep_all
@@ -112,9 +112,9 @@ def test_decoding_equals_an_explicit_per_layer_masked_recomputation(model, input
     logits, tokens, report = greedy_logits(model, inputs, pruner)
     adapter = adapter_for(model)
     embeddings = model.get_input_embeddings()(inputs["input_ids"])
-    tokens_TPD, separators_SD = adapter.encode(inputs["pixel_values_videos"][0])
+    vision = adapter.encode(inputs["pixel_values_videos"][0])
     span = find_span(adapter, inputs["input_ids"])
-    embeddings[0, span.start : span.stop] = torch.cat([tokens_TPD.flatten(0, 1), separators_SD])
+    span.write(embeddings[0], vision.tokens_TPD, vision.separator_D)
     fed = feed(embeddings, span, 4, VisualSharpV(), 0)
     expected = explicit_logits(model, fed, tokens, dropped, reencode, in_prefill)
     torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
@@ -138,7 +138,7 @@ def test_cache_lengths_and_bytes_shrink_layer_by_layer_during_prefill(model, inp
     held = []
 
     def watch(module, args, kwargs, output):
-        cache = kwargs["past_key_values"]
+        cache = given_cache(kwargs)
         if output.shape[1] > 1:
             held.append([layer.stored_bytes for layer in cache.layers])
 
@@ -196,10 +196,10 @@ def test_inputs_are_not_changed_and_ids_come_back_as_generate_returns_them(model
 def test_lean_decoding_gives_the_tokens_of_generate(model, inputs, visual, memory):
     _, expected, _ = greedy_logits(model, inputs, Pruner(visual, memory))
     adapter = adapter_for(model)
-    tokens, separators = adapter.encode(inputs["pixel_values_videos"][0])
+    vision = adapter.encode(inputs["pixel_values_videos"][0])
     embeddings = model.get_input_embeddings()(inputs["input_ids"])
     span = find_span(adapter, inputs["input_ids"])
-    embeddings[0, span.start : span.stop] = torch.cat([tokens.flatten(0, 1), separators])
+    span.write(embeddings[0], vision.tokens_TPD, vision.separator_D)
 
     class NoClock:
         def mark(self, stage):
@@ -214,10 +214,10 @@ def test_lean_decoding_gives_the_tokens_of_generate(model, inputs, visual, memor
 @torch.inference_mode()
 def test_the_repetition_penalty_counts_generated_tokens_only_as_generate_on_embeddings_does(model, inputs):
     adapter = adapter_for(model)
-    tokens, separators = adapter.encode(inputs["pixel_values_videos"][0])
+    vision = adapter.encode(inputs["pixel_values_videos"][0])
     embeddings = model.get_input_embeddings()(inputs["input_ids"])
     span = find_span(adapter, inputs["input_ids"])
-    embeddings[0, span.start : span.stop] = torch.cat([tokens.flatten(0, 1), separators])
+    span.write(embeddings[0], vision.tokens_TPD, vision.separator_D)
     expected = model.generate(inputs_embeds=embeddings, max_new_tokens=STEPS, do_sample=False, repetition_penalty=1.3)
 
     class NoClock:

@@ -38,7 +38,7 @@ def samples(names):
 
 
 def seen(items):
-    return [item.error or int(item.pixels_TCHW[0, 0, 0, 0]) for item in items]
+    return [item.error or int(item.pixels[0, 0, 0, 0]) for item in items]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -60,7 +60,7 @@ def test_a_bad_file_costs_its_own_video_only(loaded, workers):
 def test_a_worker_that_dies_on_a_file_costs_that_video_only_and_raises_nowhere_else(loaded):
     items, found = Prefetcher(loaded, 2).prepare(samples(["0.mp4", "1.mp4", "deadly.mp4", "3.mp4", "4.mp4"])), []
     for item in items:
-        found.append(item.error or int(item.pixels_TCHW[0, 0, 0, 0]))
+        found.append(item.error or int(item.pixels[0, 0, 0, 0]))
         time.sleep(0.2)
     assert found[:2] + found[3:] == [0, 1, 3, 4]
     assert "the process that decoded deadly.mp4 died" in found[2]

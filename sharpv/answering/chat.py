@@ -52,7 +52,7 @@ class SharpVModel(lmms):
         if len(videos) != 1:
             raise ValueError(f"{task} question {doc_id} has {len(videos)} videos; exactly one is supported")
         pixels = loaded.preprocess(decode_frames(Path(videos[0]), loaded.frames)).to(loaded.device)
-        embeddings, span, _ = loaded.embed(context, *loaded.adapter.encode(pixels))
+        embeddings, span, _ = loaded.embed(context, loaded.adapter.encode(pixels), pixels)
         depth = len(loaded.adapter.language_model.layers)
         fed = feed(embeddings, span, depth, self.row.visual, seed=doc_id)
         greedy = loaded.greedy(settings.get("max_new_tokens", 1024))

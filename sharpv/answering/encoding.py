@@ -1,9 +1,10 @@
 """What the questions about one video share: its tokens, the tower's inside, and selections that no question changes.
 
-Shape suffixes: T frames, P tokens per frame, C channels, H height, W width, D width, S separator rows.
+Shape suffixes: T frames, P tokens per frame, D width.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from sharpv.answering.prefetch import Prepared
 from sharpv.configuration.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import Loaded
+from sharpv.runtime.adapter import Vision
 from sharpv.tokens import Selection, Tower, VideoTokens
 
 Layers = tuple[int, ...] | None
@@ -28,12 +30,12 @@ class Chosen:
 
 @dataclass
 class Encoded:
-    """A video at the language model's door. tower: recorded in the same vision pass; None where no row asked for it, or
-    after `forget`. times: seconds of `decode_video`, `preprocess` and `vision`."""
+    """A video at the language model's door. pixels: what the family's preprocessor made of it, a frame an entry.
+    tower: recorded in the same vision pass; None where no row asked for it, or after `forget`. times: seconds of
+    `decode_video`, `preprocess` and `vision`."""
 
-    tokens_TPD: torch.Tensor
-    separators_SD: torch.Tensor
-    pixels_TCHW: torch.Tensor
+    vision: Vision
+    pixels: Any
     tower: Tower | None
     times: dict[str, float]
     shared: dict[str, Chosen] = field(default_factory=dict)
@@ -76,42 +78,40 @@ def encode(loaded: Loaded, prepared: Prepared, layers: Layers) -> Encoded:
     Recording keeps references to tensors that the pass makes anyway: it adds no operation, so the time of the pass is
     also that of rows that record nothing. Memory is charged apart (see `footprint`).
     """
-    assert prepared.pixels_TCHW is not None
+    assert prepared.pixels is not None
     assert prepared.times is not None
-    pixels_TCHW = prepared.pixels_TCHW.to(loaded.device)
-    tokens_TPD, separators_SD, tower, seconds = vision_pass(loaded, pixels_TCHW, layers)
-    return Encoded(tokens_TPD, separators_SD, pixels_TCHW, tower, prepared.times | {"vision": seconds})
+    pixels = prepared.pixels.to(loaded.device)
+    vision, tower, seconds = vision_pass(loaded, pixels, layers)
+    return Encoded(vision, pixels, tower, prepared.times | {"vision": seconds})
 
 
-def vision_pass(
-    loaded: Loaded, pixels_TCHW: torch.Tensor, layers: Layers
-) -> tuple[torch.Tensor, torch.Tensor, Tower | None, float]:
-    """Tokens, separators, the tower's inside (None where `layers` is None) and the seconds that the pass took."""
+def vision_pass(loaded: Loaded, pixels: Any, layers: Layers) -> tuple[Vision, Tower | None, float]:
+    """What the model makes of the video, the tower's inside (None where `layers` is None) and the seconds of the pass."""
     if layers is None:
         clock = StageClock(loaded.device)
-        tokens_TPD, separators_SD = loaded.adapter.encode(pixels_TCHW)
+        vision = loaded.adapter.encode(pixels)
         clock.mark("vision")
-        return tokens_TPD, separators_SD, None, clock.seconds()["vision"]
+        return vision, None, clock.seconds()["vision"]
     with loaded.adapter.tap_tower(layers) as tap:
-        tokens_TPD, separators_SD, _, seconds = vision_pass(loaded, pixels_TCHW, None)
-        return tokens_TPD, separators_SD, tap.tower(), seconds
+        vision, _, seconds = vision_pass(loaded, pixels, None)
+        return vision, tap.tower(), seconds
 
 
-def choose(loaded: Loaded, encoded: Encoded, row: Row, grid: tuple[int, int], seed: int) -> Chosen:
+def choose(loaded: Loaded, encoded: Encoded, row: Row, seed: int) -> Chosen:
     """A row's selection, shared with the video's other questions where it was made without the question's seed."""
     if row.hash in encoded.shared:
         return encoded.shared[row.hash]
     layers, tower = tower_layers(row), None
     if layers is not None:
-        tower = encoded.tower or vision_pass(loaded, encoded.pixels_TCHW, layers)[2]
-    video = SeedWatch(encoded.tokens_TPD, grid, seed, tower)
+        tower = encoded.tower or vision_pass(loaded, encoded.pixels, layers)[1]
+    video = SeedWatch(encoded.vision.tokens_TPD, encoded.vision.grid, seed, tower)
     clock = StageClock(loaded.device)
     selection = row.visual.select(video)
     clock.mark("prune")
     prune_s, vision_s, frames = clock.seconds()["prune"], encoded.times["vision"], video.frames
     if (wanted := row.visual.encoded_frames(video)) is not None:
         frames = len(wanted)
-        vision_s = vision_pass(loaded, encoded.pixels_TCHW[wanted.to(loaded.device)], layers)[3]
+        vision_s = vision_pass(loaded, encoded.pixels[wanted.to(loaded.device)], layers)[2]
     chosen = Chosen(selection, prune_s, vision_s, frames)
     if not video.seed_read:
         encoded.shared[row.hash] = chosen

@@ -21,12 +21,13 @@ def footprint(
     """
     with torch.inference_mode():
         with peak_memory(loaded.device) as vision:
-            pixels_TCHW = encoded.pixels_TCHW[:frames].clone()
-            tower = vision_pass(loaded, pixels_TCHW, tower_layers(row))[2]
-        if frames < len(encoded.tokens_TPD):
+            pixels = encoded.pixels[:frames].clone()
+            tower = vision_pass(loaded, pixels, tower_layers(row))[1]
+        tokens_TPD = encoded.vision.tokens_TPD
+        if frames < len(tokens_TPD):
             tower = None
-        alone = Encoded(encoded.tokens_TPD, encoded.separators_SD, encoded.pixels_TCHW, tower, encoded.times)
-        held = _bytes(pixels_TCHW) + _bytes(encoded.tokens_TPD[:frames]) + _tower_bytes(tower)
+        alone = Encoded(encoded.vision, encoded.pixels, tower, encoded.times)
+        held = pixels.nbytes + tokens_TPD[:frames].nbytes + _tower_bytes(tower)
         with peak_memory(loaded.device) as answering:
             answer(alone)
     weights, above = weight_bytes(loaded.adapter.model), max(vision.above, held + answering.above)
@@ -38,11 +39,7 @@ def footprint(
     }
 
 
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
 def _tower_bytes(tower: Tower | None) -> int:
     if tower is None:
         return 0
-    return sum(map(_bytes, (*tower.queries.values(), *tower.keys.values(), tower.states_TRX)))
+    return sum(part.nbytes for part in (*tower.queries.values(), *tower.keys.values(), tower.states_TRX))

@@ -1,6 +1,6 @@
 """Videos decoded and preprocessed ahead by background workers, in order, with bounded memory.
 
-Shape suffixes: T frames, C channels, H height, W width.
+Shape suffixes: T frames, H height, W width, C channels.
 """
 
 import signal
@@ -43,7 +43,7 @@ class Prepared:
     """
 
     video: Path
-    pixels_TCHW: torch.Tensor | None = None
+    pixels: Any = None
     times: dict[str, float] | None = None
     error: str | None = None
     unshared: bool = False
@@ -63,12 +63,12 @@ class Videos(Dataset):
         try:
             frames_THWC = decode_frames(video, self.loaded.frames)
             clock.mark("decode_video")
-            pixels_TCHW = self.loaded.preprocess(frames_THWC)
+            pixels = self.loaded.preprocess(frames_THWC)
             clock.mark("preprocess")
         # A decoder raises whatever a broken file leads it to; the runner stores it as that video's error.
         except Exception as error:
             return Prepared(video, error=f"{type(error).__name__}: {error}")
-        return Prepared(video, pixels_TCHW, clock.seconds())
+        return Prepared(video, pixels, clock.seconds())
 
 
 class Shared(Videos):
@@ -80,8 +80,8 @@ class Shared(Videos):
     def __getitem__(self, index: int) -> Prepared:
         item = super().__getitem__(index)
         try:
-            if item.pixels_TCHW is not None:
-                item.pixels_TCHW.share_memory_()
+            if item.pixels is not None:
+                item.pixels.share_memory_()
         except RuntimeError:
             return Prepared(item.video, unshared=True)
         return item

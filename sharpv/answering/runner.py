@@ -109,10 +109,10 @@ class Runner:
     def answer(self, sample: Sample, row: Row, encoded: Encoded, observe_cosine: bool = False) -> Outcome:
         """One row's answer to one question; its times charge what the row alone would run. Needs `run`'s hooks."""
         loaded = self.loaded
-        embeddings_BND, span, prompt = loaded.embed(sample.text, encoded.tokens_TPD, encoded.separators_SD)
-        selection, charged, frames = None, {"prune": 0.0}, len(encoded.tokens_TPD)
+        embeddings_BND, span, prompt = loaded.embed(sample.text, encoded.vision, encoded.pixels)
+        selection, charged, frames = None, {"prune": 0.0}, len(encoded.vision.tokens_TPD)
         if row.visual is not None:
-            chosen = choose(loaded, encoded, row, span.geometry.grid, sample.seed)
+            chosen = choose(loaded, encoded, row, sample.seed)
             selection, frames = chosen.selection, chosen.frames
             charged = {"prune": chosen.prune_s, "vision": chosen.vision_s}
         clock = StageClock(loaded.device)

@@ -4,7 +4,7 @@ What can be calibrated: with `target_vr` the threshold of VisualSharpV in manual
 similarity_threshold (the authors' similarity_lower_bound); with `target_mr` MemorySharpV's threshold; VTW's layer.
 No question, option or answer is ever read: prompts carry the one request TEXT, whatever the video.
 
-Shape suffixes: T frames, P tokens per frame, D width, S separator rows, C channels, H height, W width, V videos,
+Shape suffixes: T frames, P tokens per frame, D width, V videos,
 L layers.
 """
 
@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -31,6 +32,7 @@ from sharpv.pruners.framefusion import FrameFusion
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
 from sharpv.pruners.vtw import VTW
+from sharpv.runtime.adapter import Vision
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.calibrate_vtw import choose_layer, withdrawal_divergence
 from sharpv.runtime.decode import generate
@@ -51,11 +53,11 @@ CHOICES = (
 
 @dataclass(frozen=True)
 class EncodedVideo:
-    """One unlabelled video: its tokens, the separator rows (S, D) behind them and its pixels (T, C, H, W)."""
+    """One unlabelled video: its tokens, what else the model makes of it, and its pixels."""
 
     tokens: VideoTokens
-    separators_SD: torch.Tensor
-    pixels_TCHW: torch.Tensor
+    vision: Vision
+    pixels: Any
 
 
 def calibrate(config: DictConfig, command: str, loaded: Loaded | None = None) -> int:
@@ -147,12 +149,11 @@ def encode(loaded: Loaded, files: list[Path], visual: VisualPruner | None) -> li
     adapter, videos = loaded.adapter, []
     layers = visual.tower_layers if visual is not None else None
     for seed, path in enumerate(tqdm(files, "encode", unit="video")):
-        pixels_TCHW = loaded.preprocess(decode_frames(path, loaded.frames)).to(loaded.device)
+        pixels = loaded.preprocess(decode_frames(path, loaded.frames)).to(loaded.device)
         with nullcontext() if layers is None else adapter.tap_tower(layers) as tap:
-            tokens_TPD, separators_SD = adapter.encode(pixels_TCHW)
+            vision = adapter.encode(pixels)
             tower = None if tap is None else tap.tower()
-        grid = adapter.geometry(tokens_TPD.shape[:2].numel() + len(separators_SD)).grid
-        videos.append(EncodedVideo(VideoTokens(tokens_TPD, grid, seed, tower), separators_SD, pixels_TCHW))
+        videos.append(EncodedVideo(VideoTokens(vision.tokens_TPD, vision.grid, seed, tower), vision, pixels))
     return videos
 
 
@@ -224,12 +225,12 @@ def _calibrate_framefusion(
 
 def _rows_of_layer_0(memory: FrameFusion, fed: FedPrompt) -> int:
     layout = fed.layout
-    alive_V, span = torch.arange(layout.visual, device=layout.fed_VD.device), slice(layout.start, layout.stop)
+    alive_V = torch.arange(layout.visual, device=layout.fed_VD.device)
 
     def no_rows(queries: list[int], rotary: bool = True, causal: bool = True) -> torch.Tensor:
         raise AssertionError("merging the rows as fed reads no attention")
 
-    entered = Layer(0, layout.depth, 0, layout, fed.embeddings_BLD[0], alive_V, span, no_rows)
+    entered = Layer(0, layout.depth, 0, layout, fed.embeddings_BLD[0], alive_V, layout.visual_V, no_rows)
     selection = memory.keep_rows(entered, "enter", memory.begin(layout))
     return layout.visual if selection is None else len(selection)
 
@@ -300,16 +301,14 @@ def _text(loaded: Loaded) -> str:
     return TEXT if VIDEO in loaded.prompt else f"{VIDEO}\n{TEXT}"
 
 
-def _call(video: EncodedVideo, loaded: Loaded) -> dict[str, torch.Tensor]:
+def _call(video: EncodedVideo, loaded: Loaded) -> dict[str, Any]:
     """Keyword arguments with which the stock model takes a video and TEXT."""
-    ids_BN = loaded.prompt_ids(_text(loaded), video.tokens.total + len(video.separators_SD))
-    if hasattr(loaded.adapter.model, "get_video_features"):
-        return {"input_ids": ids_BN, "pixel_values_videos": video.pixels_TCHW[None]}
-    return {"input_ids": ids_BN, "pixel_values": video.pixels_TCHW}
+    geometry = loaded.adapter.arranged(video.tokens.frames, video.tokens.grid)
+    return loaded.adapter.call(loaded.prompt_ids(_text(loaded), geometry, video.pixels), video.pixels)
 
 
 def _feed(video: EncodedVideo, visual: VisualPruner | None, loaded: Loaded) -> FedPrompt:
-    embeddings_BND, span, _ = loaded.embed(_text(loaded), video.tokens.features_TPD, video.separators_SD)
+    embeddings_BND, span, _ = loaded.embed(_text(loaded), video.vision, video.pixels)
     selection = None if visual is None else visual.select(video.tokens)
     depth = len(loaded.adapter.language_model.layers)
     return assemble(embeddings_BND, span, depth, selection, video.tokens.seed)

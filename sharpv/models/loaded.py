@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sharpv.paths import hub_snapshot
-from sharpv.runtime.adapter import Adapter
+from sharpv.runtime.adapter import Adapter, Geometry, Vision
 from sharpv.runtime.decode import Greedy
 from sharpv.runtime.prompt import Span, find_span
 from sharpv.videos.frames import Sampling
@@ -31,7 +31,8 @@ class Loaded:
     """A loaded model with everything that turns a video and a text into a prompt.
 
     prompt: the whole prompt string, with `{text}` and, unless the task's text holds it, `<video>`. stop_ids: ids that
-    end an answer. frames: which frames are taken. preprocessor: PIL's way from frames to pixels.
+    end an answer. frames: which frames are taken. preprocessor: the family's way from frames to pixels. expand: the ids
+    that stand for a video where they are not one video token a row.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Loaded:
     repetition_penalty: float
     stop_ids: frozenset[int]
     weights_hash: str
+    expand: Callable[[Geometry, Any], list[int]] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -52,12 +54,18 @@ class Loaded:
         """Frames to the tower's pixels (T, C, H, W) on the host, in the weights' dtype."""
         return self.preprocessor(frames_THWC).to(self.adapter.model.dtype)
 
-    def prompt_ids(self, text: str, video_rows: int) -> torch.Tensor:
-        """Ids of the dense prompt (1, N): tokenised with one video token, which is then repeated once a row."""
+    def prompt_ids(self, text: str, geometry: Geometry, pixels: Any) -> torch.Tensor:
+        """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video."""
         ids = self.tokenizer(self.full_prompt(text).replace(VIDEO, self.video_token, 1)).input_ids
         place = ids.index(self.adapter.video_token_id)
-        expanded = [*ids[:place], *[self.adapter.video_token_id] * video_rows, *ids[place + 1 :]]
+        expanded = [*ids[:place], *self.video_ids(geometry, pixels), *ids[place + 1 :]]
         return torch.tensor([expanded], device=self.device)
+
+    def video_ids(self, geometry: Geometry, pixels: Any) -> list[int]:
+        """The ids that stand for a video in a prompt."""
+        if self.expand is not None:
+            return self.expand(geometry, pixels)
+        return [self.adapter.video_token_id] * geometry.rows
 
     def full_prompt(self, text: str) -> str:
         """The prompt as text, with one `<video>`; ValueError where task and question hold none or several."""
@@ -70,13 +78,14 @@ class Loaded:
     def video_token(self) -> str:
         return self.tokenizer.convert_ids_to_tokens(self.adapter.video_token_id)
 
-    def embed(self, text: str, tokens_TPD: torch.Tensor, separators_SD: torch.Tensor) -> tuple[torch.Tensor, Span, str]:
+    def embed(self, text: str, vision: Vision, pixels: Any) -> tuple[torch.Tensor, Span, str]:
         """Dense prompt embeddings (1, N, D), where the video lies in them, and the prompt as text."""
-        rows_ND = torch.cat([tokens_TPD.flatten(0, 1), separators_SD])
-        ids_BN = self.prompt_ids(text, len(rows_ND))
+        frames, levels = len(vision.tokens_TPD), vision.levels_LND
+        ids_BN = self.prompt_ids(text, self.adapter.arranged(frames, vision.grid), pixels)
         embeddings_BND = self.adapter.language_model.get_input_embeddings()(ids_BN).clone()
-        span = find_span(self.adapter, ids_BN)
-        embeddings_BND[0, span.start : span.stop] = rows_ND.to(embeddings_BND.dtype)
+        positions_RN = self.adapter.positions(ids_BN, pixels)
+        span = find_span(self.adapter, ids_BN, (frames, *vision.grid), positions_RN, levels)
+        span.write(embeddings_BND[0], vision.tokens_TPD, vision.separator_D)
         return embeddings_BND, span, self.full_prompt(text)
 
     def greedy(self, max_new_tokens: int) -> Greedy:

@@ -67,7 +67,7 @@ class PruneVidAttention(MemoryPruner):
         return scaled_layer(self.layer, depth, self.scale_layers)
 
     def begin(self, layout: Layout) -> QuestionState:
-        if layout.stop + layout.separators >= layout.length:
+        if not layout.text_behind:
             raise ValueError(
                 "no text comes after the video, so there is no question to look at it; put the video first"
             )
@@ -80,7 +80,7 @@ class PruneVidAttention(MemoryPruner):
         if layer.index != self.looking_layer(layer.depth):
             return None
         layout = layer.layout
-        question_Q = list(range(layout.stop + layout.separators - layout.length, 0))
+        question_Q = list(range(-layout.text_behind, 0))
         rows_HQN = layer.attention_rows(question_Q, rotary=False, causal=False)
         state.scores_V = rows_HQN[..., layer.visual_slice].amax((0, 1))
         state.best_K = best_of_groups(state.scores_V, state.group_V, state.quota_G)

@@ -16,8 +16,11 @@ def rotate(states_HNE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor)
     return states_HNE * cos_NE + turned_HNE * sin_NE
 
 
-def _project(linear: nn.Module, rows_ND: torch.Tensor, width: int) -> torch.Tensor:
-    return linear(rows_ND).unflatten(-1, (-1, width)).transpose(0, 1)
+def _project(attention: Any, part: str, rows_ND: torch.Tensor) -> torch.Tensor:
+    """Queries (`q`) or keys (`k`) before rotation, (heads, N, E), normed per head where the model does that."""
+    states_NHE = getattr(attention, f"{part}_proj")(rows_ND).unflatten(-1, (-1, attention.head_dim))
+    norm = getattr(attention, f"{part}_norm", None)
+    return (states_NHE if norm is None else norm(states_NHE)).transpose(0, 1)
 
 
 def attention_rows(
@@ -38,8 +41,8 @@ def attention_rows(
     attention: Any = layer.self_attn
     index_Q = torch.as_tensor(queries, device=hidden_ND.device) % len(hidden_ND)
     normed_ND = layer.input_layernorm(hidden_ND)
-    queries_HQE = _project(attention.q_proj, normed_ND[index_Q], attention.head_dim)
-    keys_GNE = _project(attention.k_proj, normed_ND, attention.head_dim)
+    queries_HQE = _project(attention, "q", normed_ND[index_Q])
+    keys_GNE = _project(attention, "k", normed_ND)
     if rotary:
         queries_HQE = rotate(queries_HQE, cos_NE[index_Q], sin_NE[index_Q])
         keys_GNE = rotate(keys_GNE, cos_NE, sin_NE)
@@ -56,8 +59,8 @@ def attention_row_decode(
     """The new row's attention probabilities over cached rows and itself, float32 (H, 1, N + 1)."""
     attention: Any = layer.self_attn
     normed_1D = layer.input_layernorm(hidden_1D)
-    query_H1E = rotate(_project(attention.q_proj, normed_1D, attention.head_dim), cos_1E, sin_1E)
-    key_G1E = rotate(_project(attention.k_proj, normed_1D, attention.head_dim), cos_1E, sin_1E)
+    query_H1E = rotate(_project(attention, "q", normed_1D), cos_1E, sin_1E)
+    key_G1E = rotate(_project(attention, "k", normed_1D), cos_1E, sin_1E)
     return _softmax_rows(query_H1E, torch.cat([cached_keys_GNE, key_G1E], dim=1), attention.scaling, None)
 
 

@@ -24,7 +24,7 @@ class PrunableLayer(DynamicLayer):
 
     `get_seq_length` is the logical length, the number of rows given so far, so that positions and masks never depend
     on what was cut. After prefill the layer holds exactly its rows; in decode `keys` and `values` are views of a room
-    with up to SPARE_ROWS rows more.
+    with up to SPARE_ROWS rows more. A `closed` layer takes no more rows.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -34,9 +34,14 @@ class PrunableLayer(DynamicLayer):
         self.store_K: torch.Tensor | None = None
         self.hide_unstored = False
         self.read_K: torch.Tensor | None = None
-        self.shift_K: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.closed = False
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+        if self.closed:
+            raise ValueError(
+                "this KV cache was pruned by a generation that has ended, and only that knew which of its rows are "
+                "gone: generate inside the context, from the whole prompt"
+            )
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             keys, values = key_states, value_states
@@ -66,6 +71,7 @@ class PrunableLayer(DynamicLayer):
         self.keys, self.values = self.keys[:, :, index_K], self.values[:, :, index_K]
         self._room = None
 
+    @torch.no_grad()
     def close_gaps(self, shift_N: torch.Tensor, rotary: nn.Module) -> None:
         """Rotate each stored key forward by `shift_N` positions (int64, one a stored row)."""
         cos_1NE, sin_1NE = rotary(self.keys, shift_N[None])
@@ -103,7 +109,7 @@ def make_prunable(cache: Cache, depth: int) -> list[PrunableLayer]:
     if any(type(layer) is not DynamicLayer for layer in cache.layers) or cache.get_seq_length() > 0:
         raise ValueError(
             f"pruned runs need an empty DynamicCache of plain layers, got {type(cache).__name__} with "
-            f"{cache.get_seq_length()} rows; pass no past_key_values and no cache_implementation"
+            f"{cache.get_seq_length()} rows; pass no cache of your own and no cache_implementation"
         )
     layers = [PrunableLayer() for _ in range(depth)]
     cache.layers[:] = layers

@@ -71,9 +71,11 @@ def withdrawal_divergence(
     if not 1 <= first < len(language.layers):
         raise ValueError(f"first={first} must be a layer from 1 to {len(language.layers) - 1}")
     span = find_span(adapter, inputs["input_ids"])
-    stop = span.stop if separator == "withdraw" else span.start + span.geometry.tokens
-    row_N = torch.arange(span.length, device=inputs["input_ids"].device)
-    recorder = TextRecorder(first, torch.cat([row_N[: span.start], row_N[stop:]]))
+    stays_N = torch.ones(span.length, dtype=torch.bool, device=inputs["input_ids"].device)
+    stays_N[span.visual_V] = False
+    if separator == "withdraw":
+        stays_N[span.separator_S] = False
+    recorder = TextRecorder(first, stays_N.nonzero().flatten())
     with layer_hooks(adapter) as hooks:
         hooks.session = recorder
         full_X = adapter.model(**inputs, use_cache=False).logits[0, -1]

@@ -1,14 +1,14 @@
 """A bare Llama or Qwen2 in the place of a VideoLLM: the file's embeddings stand for the encoded prompt."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from sharpv.runtime.adapter import Geometry
+from sharpv.runtime.adapter import Geometry, Shape
 from sharpv.runtime.attach import attach
 
 CLASSES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
@@ -35,11 +35,14 @@ class Bare:
     def input_ids(self) -> torch.Tensor:
         """Ids (1, N) that mark where the video lies; what they embed to is replaced."""
         ids_N = torch.zeros(len(self.embeddings_ND), dtype=torch.long)
-        ids_N[self.start : self.start + self.place.tokens + self.place.separators] = self.video_token_id
+        ids_N[self.start : self.start + self.place.rows] = self.video_token_id
         return ids_N[None]
 
-    def geometry(self, rows: int) -> Geometry:
+    def geometry(self, rows: int, shape: Shape | None = None) -> Geometry:
         return self.place
+
+    def shapes(self) -> AbstractContextManager[list[Shape]]:
+        return nullcontext([])
 
     def encode(self, pixels_TCHW: torch.Tensor):
         raise ValueError("a bare language model has no vision tower")

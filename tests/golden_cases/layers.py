@@ -33,7 +33,24 @@ def layout_of(
     selection = None if group_K is None else Selection(index_V, group_K=group_K)
     patch_V = index_V if patch_V is None else patch_V
     frame_V, fed_VD = torch.zeros(visual, dtype=torch.long), torch.zeros(visual, 1)
-    return Layout(length, start, visual, visual, depth, 1, (1, visual), fed_VD, frame_V, patch_V, selection=selection)
+    places_V, behind = start + index_V, length - start - visual
+    grid = (1, visual)
+    return Layout(
+        length,
+        start,
+        visual,
+        visual,
+        depth,
+        1,
+        grid,
+        fed_VD,
+        frame_V,
+        patch_V,
+        places_V,
+        index_V[:0],
+        behind,
+        selection=selection,
+    )
 
 
 def view(layout: Layout, index: int, hidden_ND=None, rows_HQN=None, alive_V=None, step: int = 0) -> Layer:

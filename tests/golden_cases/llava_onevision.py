@@ -86,15 +86,15 @@ def packed(path: Path) -> Result:
         if pixels_TCHW is None:
             pixels_TCHW = siglip_pixels(part["frames"].numpy(), facts["image_size"]).half().float()
         with torch.inference_mode():
-            tokens_TPD, separators_SD = adapter.encode(pixels_TCHW)
-            rows_ND = torch.cat([tokens_TPD.flatten(0, 1), separators_SD])
+            vision = adapter.encode(pixels_TCHW)
+            rows_ND = torch.cat([vision.tokens_TPD.flatten(0, 1), vision.separator_D[None]])
             asked = part["prompt_ids"][0].tolist()
             at = asked.index(OFFICIAL_VIDEO_ID)
             places = [adapter.video_token_id] * len(rows_ND)
             ids_BN = torch.tensor([[*asked[:at], *places, *asked[at + 1 :]]])
             span = find_span(adapter, ids_BN)
             embeddings_BND = adapter.language_model.get_input_embeddings()(ids_BN).clone()
-            embeddings_BND[0, span.start : span.stop] = rows_ND
+            span.write(embeddings_BND[0], vision.tokens_TPD, vision.separator_D)
         difference = max(
             difference,
             close(f"{case} features", rows_ND, part["video_features"], 1e-4),

@@ -125,13 +125,12 @@ class Profiler:
         if isinstance(self.adapter, Pllava):
             self.adapter.projector.shape = (frames, *self.adapter.grid)
         pixels_TCHW = self._pixels(frames)
-        tokens_TPD, separators_SD = self.adapter.encode(pixels_TCHW)
-        rows_ND = torch.cat([tokens_TPD.flatten(0, 1), separators_SD.to(tokens_TPD.dtype)])
-        ids_BN = self._ids(len(rows_ND))
-        span = find_span(self.adapter, ids_BN)
+        vision = self.adapter.encode(pixels_TCHW)
+        ids_BN = self._ids(self.adapter.arranged(frames, vision.grid).rows)
+        span = find_span(self.adapter, ids_BN, (frames, *vision.grid))
         embeddings_BND = self.adapter.language_model.get_input_embeddings()(ids_BN)
-        embeddings_BND[0, span.start : span.stop] = rows_ND
-        scene = Scene(pixels_TCHW, tokens_TPD, embeddings_BND, span)
+        span.write(embeddings_BND[0], vision.tokens_TPD, vision.separator_D)
+        scene = Scene(pixels_TCHW, vision.tokens_TPD, embeddings_BND, span)
         for taps in wanted:
             with self._tap(taps) as tap:
                 scene.peaks[taps] = self.vision_peak(pixels_TCHW)
@@ -225,7 +224,7 @@ class _Run:
     def _answer(self, clock: Clock, hooks: Any, tokens: int) -> Report:
         scene, selection = self.scene, None
         if self.visual is not None:
-            video = VideoTokens(scene.tokens_TPD, scene.span.geometry.grid, 0, scene.towers[self.taps])
+            video = VideoTokens(scene.tokens_TPD, scene.span.grid, 0, scene.towers[self.taps])
             selection = self.visual.select(video)
         clock.mark("prune")
         fed = assemble(scene.embeddings_BND, scene.span, self.profiler.shape.depth, selection, 0)
@@ -236,7 +235,7 @@ class _Run:
         """Frames that this pruner alone would encode, and the vision peak; fewer frames get a vision time of theirs."""
         scene, wanted = self.scene, None
         if self.visual is not None:
-            wanted = self.visual.encoded_frames(VideoTokens(scene.tokens_TPD, scene.span.geometry.grid))
+            wanted = self.visual.encoded_frames(VideoTokens(scene.tokens_TPD, scene.span.grid))
         if wanted is None:
             return len(scene.tokens_TPD), scene.peaks[self.taps]
         pixels_TCHW = scene.pixels_TCHW[wanted.to(self.profiler.device)]

@@ -5,6 +5,7 @@ A heads, E head width, X tower width.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from sharpv.runtime.adapter import Geometry
+from sharpv.runtime.adapter import Geometry, Shape, Vision
 from sharpv.tokens import Tower
 
 
@@ -48,7 +49,7 @@ class LlavaOnevision:
         side = math.ceil(vision.image_size // vision.patch_size / 2)
         return side, side
 
-    def geometry(self, rows: int) -> Geometry:
+    def geometry(self, rows: int, shape: Shape | None = None) -> Geometry:
         height, width = self.grid
         frames, rest = divmod(rows - 1, height * width)
         if rest or frames < 1:
@@ -56,16 +57,29 @@ class LlavaOnevision:
                 f"{rows} video rows are not frames of {height} x {width} tokens and one newline row; pass the whole "
                 "prompt at once (no prefill_chunk_size), made by the model's own processor"
             )
-        return Geometry(frames, self.grid, separators=1)
+        return self.arranged(frames, self.grid)
 
-    def encode(self, pixels_TCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def arranged(self, frames: int, grid: tuple[int, int]) -> Geometry:
+        return Geometry(frames, grid, separators=1)
+
+    def positions(self, input_ids: torch.Tensor, pixels: torch.Tensor) -> None:
+        return None
+
+    def call(self, input_ids: torch.Tensor, pixels_TCHW: torch.Tensor) -> dict[str, Any]:
+        return {"input_ids": input_ids, "pixel_values_videos": pixels_TCHW[None]}
+
+    def encode(self, pixels_TCHW: torch.Tensor) -> Vision:
         rows = self.model.get_video_features(pixels_TCHW[None], return_dict=True).pooler_output
         rows_ND = rows.reshape(-1, rows.shape[-1])
         tokens = len(pixels_TCHW) * math.prod(self.grid)
-        return rows_ND[:tokens].unflatten(0, (len(pixels_TCHW), -1)), self.model.model.image_newline[None]
+        tokens_TPD = rows_ND[:tokens].unflatten(0, (len(pixels_TCHW), -1))
+        return Vision(tokens_TPD, self.grid, self.model.model.image_newline)
 
     def tap_tower(self, layers: tuple[int, ...]) -> "TowerTap":
         return TowerTap(self, layers)
+
+    def shapes(self) -> AbstractContextManager[list[Shape]]:
+        return nullcontext([])
 
 
 class TowerTap:

@@ -1,9 +1,9 @@
 """PLLaVA: stock LLaVA (Llama + CLIP) with an average pooling behind its projector.
 
-Shape suffixes: T frames, P tokens per frame, D width, C channels, H height, W width, R raw patches, X any width,
-S separator rows (none).
+Shape suffixes: T frames, P tokens per frame, D width, C channels, H height, W width, R raw patches, X any width.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
 
 from sharpv.models.llava_onevision.adapter import TowerTap
-from sharpv.runtime.adapter import Geometry
+from sharpv.runtime.adapter import Geometry, Shape, Vision
 from sharpv.tokens import Tower
 
 
@@ -80,7 +80,7 @@ class Pllava:
         _, height, width = self.projector.shape
         return height, width
 
-    def geometry(self, rows: int) -> Geometry:
+    def geometry(self, rows: int, shape: Shape | None = None) -> Geometry:
         height, width = self.grid
         frames, rest = divmod(rows, height * width)
         if rest or frames < 1:
@@ -88,14 +88,26 @@ class Pllava:
                 f"{rows} video rows are not frames of {height} x {width} tokens; pass the whole "
                 "prompt at once (no prefill_chunk_size), made by the model's own processor"
             )
-        return Geometry(frames, self.grid, separators=0)
+        return self.arranged(frames, self.grid)
 
-    def encode(self, pixels_TCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def arranged(self, frames: int, grid: tuple[int, int]) -> Geometry:
+        return Geometry(frames, grid, separators=0)
+
+    def positions(self, input_ids: torch.Tensor, pixels: torch.Tensor) -> None:
+        return None
+
+    def call(self, input_ids: torch.Tensor, pixels_TCHW: torch.Tensor) -> dict[str, Any]:
+        return {"input_ids": input_ids, "pixel_values": pixels_TCHW}
+
+    def encode(self, pixels_TCHW: torch.Tensor) -> Vision:
         tokens_TPD = torch.stack(tuple(self.model.get_image_features(pixels_TCHW, return_dict=True).pooler_output))
-        return tokens_TPD, tokens_TPD.new_zeros(0, tokens_TPD.shape[-1])
+        return Vision(tokens_TPD, self.grid)
 
     def tap_tower(self, layers: tuple[int, ...]) -> "ClipTap":
         return ClipTap(self, layers)
+
+    def shapes(self) -> AbstractContextManager[list[Shape]]:
+        return nullcontext([])
 
 
 class ClipTap(TowerTap):
