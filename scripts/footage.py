@@ -35,7 +35,7 @@ def clip_path(file: str) -> Path:
 @torch.inference_mode()
 def select(loaded, frames_THWC: np.ndarray) -> tuple[VideoTokens, Selection]:
     """Tokens of a clip and what adaptive Visual SharpV keeps of them."""
-    tokens_TPD, _ = loaded.adapter.encode(loaded.preprocess(frames_THWC))
+    tokens_TPD = loaded.adapter.encode(loaded.preprocess(frames_THWC)).tokens_TPD
     video = VideoTokens(tokens_TPD, loaded.adapter.grid)
     return video, VisualSharpV().select(video)
 

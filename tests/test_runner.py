@@ -1,5 +1,6 @@
 """The one-pass runner: what questions share, what each row is charged, and what failures cost."""
 
+import copy
 import dataclasses
 from collections import Counter
 from functools import partial
@@ -73,6 +74,33 @@ def test_an_unreadable_and_a_missing_video_become_error_rows_and_the_others_are_
     assert all(one["status"] == "error" and "does not exist" in one["error"] for one in by_video["missing.mp4"])
 
 
+@pytest.mark.parametrize(
+    ("broken", "place"),
+    [
+        ("word", "text"),
+        ("tower", "vision tower"),
+        ("layer", "decoder layer 3"),
+        ("head", "last decoder layer or the head"),
+    ],
+)
+@torch.no_grad()
+def test_logits_that_are_not_finite_are_an_error_that_says_where(loaded, video, tmp_path, broken, place):
+    model = copy.deepcopy(loaded.adapter.model)
+    language = model.model.language_model
+    if broken == "word":
+        model.get_input_embeddings().weight[loaded.tokenizer("moving").input_ids[0]] = torch.nan
+    elif broken == "tower":
+        model.model.multi_modal_projector.linear_2.bias[0] = torch.inf
+    else:
+        weight = language.layers[2].mlp.down_proj.weight if broken == "layer" else language.norm.weight
+        weight[0] = torch.nan
+    loaded = dataclasses.replace(loaded, adapter=adapter_for(model))
+    found, _ = answers(loaded, [DENSE, SHARPV], [sample(video), sample(video, 1)], tmp_path / "run")
+    assert [one["status"] for one in found] == ["error"] * 4
+    told = [one["error"] for one in found if one["row"] == "dense"]
+    assert all("not finite" in error and place in error for error in told), told
+
+
 def test_vision_passes_are_as_many_as_videos_even_with_rows_that_read_the_tower(loaded, video, tmp_path, monkeypatch):
     passes, encode = [], loaded.adapter.encode
     monkeypatch.setattr(
@@ -105,7 +133,7 @@ def test_ttft_is_the_sum_of_its_stages_and_vision_that_of_the_frames_that_the_ro
 ):
     seconds, vision_pass = {8: 80.0, 2: 20.0}, encoding.vision_pass
     monkeypatch.setattr(
-        encoding, "vision_pass", lambda model, x, layers: (*vision_pass(model, x, layers)[:3], seconds[len(x)])
+        encoding, "vision_pass", lambda model, x, layers: (*vision_pass(model, x, layers)[:2], seconds[len(x)])
     )
     found, _ = answers(loaded, [DENSE, SHARPV, TAPPED, FEWER], [sample(video)], tmp_path / "run")
     vision = {one["row"]: one["times_s"]["vision"] for one in found}

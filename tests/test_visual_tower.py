@@ -64,7 +64,7 @@ def test_fastvid_keeps_what_the_eager_head_says(headed, inputs):
 
     _, vector_TX, attention_TR = eager(headed.model.vision_tower, pixels_TCHW)
     with torch.no_grad():
-        tokens_TPD, _ = adapter.encode(pixels_TCHW)
+        tokens_TPD = adapter.encode(pixels_TCHW).tokens_TPD
     states_TRX = attention_TR[..., None]
     tower = Tower({}, {}, False, states_TRX, lambda states: (vector_TX, states[..., 0]), headed.model.apply_pooling)
     expected = method.select(VideoTokens(tokens_TPD, adapter.grid, tower=tower))

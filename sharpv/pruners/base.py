@@ -44,8 +44,8 @@ class VisualPruner(ABC):
 class Layout:
     """Where things lie in the prompt that is fed, after the visual stage.
 
-    length: rows fed. start: rows in front of the video. visual: number V of its rows. dense_visual: visual tokens of the
-    dense model. depth: decoder layers. frames, grid: of the video. fed_VD: the visual rows as fed.
+    length: rows fed. start: rows in front of the video. visual: number V of its rows. dense_visual: visual tokens of
+    the dense model. depth: decoder layers. frames, grid: of the video. fed_VD: the visual rows as fed.
     frame_V, patch_V: frame and place in the grid of each row, -1 where it is synthetic; int64 on the model's device.
     visual_V: where each visual row lies among the rows fed, ascending; they are one run from `start` on unless `is_run`
     is False. separator_S: rows that belong to the video but are no visual tokens. text_behind: rows of text behind the

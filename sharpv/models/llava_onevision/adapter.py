@@ -54,8 +54,9 @@ class LlavaOnevision:
         frames, rest = divmod(rows - 1, height * width)
         if rest or frames < 1:
             raise ValueError(
-                f"{rows} video rows are not frames of {height} x {width} tokens and one newline row; pass the whole "
-                "prompt at once (no prefill_chunk_size), made by the model's own processor"
+                f"{rows} video rows are not frames of {height} x {width} tokens and one newline row: pass one video, "
+                "not several videos, and the whole prompt at once (no prefill_chunk_size), made by the model's own "
+                "processor"
             )
         return self.arranged(frames, self.grid)
 

@@ -85,8 +85,8 @@ class Pllava:
         frames, rest = divmod(rows, height * width)
         if rest or frames < 1:
             raise ValueError(
-                f"{rows} video rows are not frames of {height} x {width} tokens; pass the whole "
-                "prompt at once (no prefill_chunk_size), made by the model's own processor"
+                f"{rows} video rows are not frames of {height} x {width} tokens: pass one video, not several videos, "
+                "and the whole prompt at once (no prefill_chunk_size), made by the model's own processor"
             )
         return self.arranged(frames, self.grid)
 
