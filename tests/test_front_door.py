@@ -1,4 +1,4 @@
-"""What `with Pruner(...)(model)` promises around the call itself: the right cache, one thread, one context, one prompt."""
+"""What `with Pruner(...)(model)` promises around the call itself: the right cache, one thread, context and prompt."""
 
 import threading
 

@@ -86,7 +86,7 @@ def encode(loaded: Loaded, prepared: Prepared, layers: Layers) -> Encoded:
 
 
 def vision_pass(loaded: Loaded, pixels: Any, layers: Layers) -> tuple[Vision, Tower | None, float]:
-    """What the model makes of the video, the tower's inside (None where `layers` is None) and the seconds of the pass."""
+    """What the model makes of the video, the tower's inside (None where `layers` is None) and the pass's seconds."""
     if layers is None:
         clock = StageClock(loaded.device)
         vision = loaded.adapter.encode(pixels)

@@ -6,9 +6,15 @@ from torch import nn
 
 from sharpv.models.llava_onevision.adapter import LlavaOnevision
 from sharpv.models.pllava.adapter import Pllava
+from sharpv.models.qwen_vl.adapter import QwenVL
 from sharpv.runtime.adapter import Adapter
 
-FAMILIES: dict[str, Any] = {"llava_onevision": LlavaOnevision, "llava": Pllava}
+FAMILIES: dict[str, Any] = {
+    "llava_onevision": LlavaOnevision,
+    "llava": Pllava,
+    "qwen2_5_vl": QwenVL,
+    "qwen3_vl": QwenVL,
+}
 
 
 def adapter_for(model: nn.Module) -> Adapter:

@@ -202,9 +202,12 @@ class _Generation:
         kwargs.pop("visual_pos_masks", None)
         levels = kwargs.pop("deepstack_visual_embeds", None)
         levels_MVD = None if levels is None else torch.stack(list(levels))
-        shape = self.shapes[-1] if self.shapes else None
+        if len(self.shapes) > 1:
+            raise ValueError(f"the prompt holds several videos ({len(self.shapes)}): pruned runs take exactly one")
+        shape = self.shapes[0] if self.shapes else None
         span = find_span(self.adapter, self.input_ids, shape, positions_RN, levels_MVD)
         self.input_ids = None
+        self.shapes.clear()
         fed = feed(embeddings, span, len(language.layers), self.visual, self.seed, tower)
         self.hooks.session = Session(
             language.layers, language.rotary_emb, self.memory, fed.layout, prunable, self.report, False, fed.levels_MKD
