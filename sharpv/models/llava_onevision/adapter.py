@@ -76,6 +76,10 @@ class LlavaOnevision:
         tokens_TPD = rows_ND[:tokens].unflatten(0, (len(pixels_TCHW), -1))
         return Vision(tokens_TPD, self.grid, self.model.model.image_newline)
 
+    def pool(self, values_TRX: torch.Tensor) -> torch.Tensor:
+        """The model's own pooling of raw patches."""
+        return self.model.model.apply_pooling(values_TRX)
+
     def tap_tower(self, layers: tuple[int, ...]) -> "TowerTap":
         return TowerTap(self, layers)
 
@@ -124,9 +128,7 @@ class TowerTap:
         """The inside of the tower in the latest encode."""
         vision = self._vision_model()
         head = PoolingHead(vision) if hasattr(vision, "head") else None
-        return Tower(
-            dict(self.queries), dict(self.keys), False, self.states_TRX, head, self.adapter.model.model.apply_pooling
-        )
+        return Tower(dict(self.queries), dict(self.keys), False, self.states_TRX, head, self.adapter.pool)
 
 
 class PoolingHead(nn.Module):

@@ -5,14 +5,14 @@ Shape suffixes: T frames, H height, W width, C channels.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipImageProcessorPil
 
 from sharpv.models import adapter_for
-from sharpv.models.loaded import Loaded, ModelConfig
+from sharpv.models.checkpoint import load_stock, require_token
+from sharpv.models.loaded import VIDEO, Loaded, ModelConfig
 from sharpv.videos.frames import Evenly
 
 
@@ -21,15 +21,14 @@ class LlavaOnevisionModel(ModelConfig):
     """How to load a LLaVA-OneVision checkpoint; fields: see `ModelConfig`."""
 
     def load(self) -> Loaded:
-        """Load from safetensors only, never executing code from the checkpoint."""
+        """Load from safetensors only, never executing code from the checkpoint.
+
+        ValueError naming every tensor that is missing, unexpected, of another shape, all zeros or no floating point.
+        """
         folder = self.folder()
-        model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=getattr(torch, self.dtype),
-            attn_implementation=self.backend(),
-            use_safetensors=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = load_stock(LlavaOnevisionForConditionalGeneration, folder, getattr(torch, self.dtype), self.backend())
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        require_token(tokenizer, VIDEO, model.config.video_token_id, folder)
         return Loaded(
             name=self.name,
             adapter=adapter_for(model.to(self.torch_device()).eval()),

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from sharpv.models.checkpoint import checkpoint_tensors, require_all
 from sharpv.models.pllava.adapter import PooledProjector
 
 WRAPPED = "language_model.base_model.model."
@@ -18,17 +18,6 @@ def merge_lora(base_OI: torch.Tensor, down_RI: torch.Tensor, up_OR: torch.Tensor
     """W + alpha / r B A, computed in float32, in the dtype of W (O out, I in, R rank)."""
     update_OI = up_OR.float() @ down_RI.float() * (alpha / len(down_RI))
     return (base_OI.float() + update_OI).to(base_OI.dtype)
-
-
-def checkpoint_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors of a folder's safetensors files; ValueError where there are none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} holds no safetensors file; other weight formats are never read")
-    for file in files:
-        with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (not a dict)
-                yield name, opened.get_tensor(name)
 
 
 def stock_name(name: str) -> str:
@@ -76,10 +65,7 @@ def load_pllava(
         output_loading_info=True,
     )
     model, report = loaded
-    problems = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(map(str, names))}" for kind, names in problems.items() if names)
-        raise ValueError(f"{folder} is not a PLLaVA checkpoint of this configuration: {listed}")
+    require_all(folder, model, report)
     return with_pooling(model)
 
 

@@ -225,7 +225,9 @@ class QwenTap:
             cos_NE, sin_NE = (part.float() for part in self.angles[index])
             for store, states_ANE in ((queries, parts_3ANE[0]), (keys, parts_3ANE[1])):
                 turned_ANE = rotate(states_ANE.float(), cos_NE, sin_NE).to(states_ANE.dtype)
-                store[index] = by_frame(turned_ANE.transpose(0, 1).flatten(1)).unflatten(-1, (heads, -1)).transpose(1, 2)
+                store[index] = (
+                    by_frame(turned_ANE.transpose(0, 1).flatten(1)).unflatten(-1, (heads, -1)).transpose(1, 2)
+                )
 
         def pool(values_TRX: torch.Tensor) -> torch.Tensor:
             return values_TRX.unflatten(1, (-1, cell)).mean(2)
