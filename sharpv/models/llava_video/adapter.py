@@ -82,6 +82,6 @@ class LlavaVideo(LlavaOnevision):
         vision = self.encode(pixels_TCHW)
         token_N, separator_S, _ = self.arranged(len(pixels_TCHW), self.grid).arrangement()
         rows_ND = vision.tokens_TPD.new_empty(len(token_N) + len(separator_S), vision.tokens_TPD.shape[-1])
-        rows_ND[token_N], rows_ND[separator_S] = vision.tokens_TPD.flatten(0, 1), vision.separator_D
+        rows_ND[token_N], rows_ND[separator_S] = vision.tokens_TPD.flatten(0, 1), self.model.model.image_newline
         encoded = BaseModelOutputWithPooling(pooler_output=rows_ND[None])
         return {"input_ids": input_ids, "mm_encoder_outputs": {"video": encoded}}

@@ -218,7 +218,8 @@ class QwenTap:
             cells_CQX = cells_CQX if order_C is None else cells_CQX[order_C]
             return cells_CQX.flatten(0, 1).unflatten(0, (frames, -1))
 
-        queries, keys = {}, {}
+        queries: dict[int, torch.Tensor] = {}
+        keys: dict[int, torch.Tensor] = {}
         for index, projected_NX in self.projected.items():
             heads = visual.blocks[index].attn.num_heads
             parts_3ANE = projected_NX.unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)
