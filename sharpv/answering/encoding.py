@@ -4,6 +4,7 @@ Shape suffixes: T frames, P tokens per frame, C channels, H height, W width, D w
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -29,13 +30,15 @@ class Chosen:
 @dataclass
 class Encoded:
     """A video at the language model's door. tower: recorded in the same vision pass; None where no row asked for it, or
-    after `forget`. times: seconds of `decode_video`, `preprocess` and `vision`."""
+    after `forget`. times: seconds of `decode_video`, `preprocess` and `vision`. seen: what of the video the model saw, as
+    rows store it: places of its frames, and how many the decoder had to make up."""
 
     tokens_TPD: torch.Tensor
     separators_SD: torch.Tensor
     pixels_TCHW: torch.Tensor
     tower: Tower | None
     times: dict[str, float]
+    seen: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, Chosen] = field(default_factory=dict)
 
     def forget(self) -> None:
@@ -80,7 +83,8 @@ def encode(loaded: Loaded, prepared: Prepared, layers: Layers) -> Encoded:
     assert prepared.times is not None
     pixels_TCHW = prepared.pixels_TCHW.to(loaded.device)
     tokens_TPD, separators_SD, tower, seconds = vision_pass(loaded, pixels_TCHW, layers)
-    return Encoded(tokens_TPD, separators_SD, pixels_TCHW, tower, prepared.times | {"vision": seconds})
+    seen = {"frame_places": prepared.places, "decode_errors": prepared.decode_errors}
+    return Encoded(tokens_TPD, separators_SD, pixels_TCHW, tower, prepared.times | {"vision": seconds}, seen)
 
 
 def vision_pass(
