@@ -9,7 +9,6 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -19,7 +18,7 @@ from sharpv.paths import results_dir
 from sharpv.reports.figures.film_strip import Strip, film_strips
 from sharpv.reports.figures.style import paper_style, save
 from sharpv.tokens import Selection, VideoTokens
-from sharpv.videos.frames import decode_frames
+from sharpv.videos.frames import Sampled, read_video
 
 CLIPS = {"talking head": "carphone_pristine.mp4", "bicycles": "bikes.mp4", "animation": "bigbuckbunny.mp4"}
 
@@ -33,10 +32,10 @@ def clip_path(file: str) -> Path:
 
 
 @torch.inference_mode()
-def select(loaded, frames_THWC: np.ndarray) -> tuple[VideoTokens, Selection]:
+def select(loaded, clip: Sampled) -> tuple[VideoTokens, Selection]:
     """Tokens of a clip and what adaptive Visual SharpV keeps of them."""
-    tokens_TPD = loaded.adapter.encode(loaded.preprocess(frames_THWC)).tokens_TPD
-    video = VideoTokens(tokens_TPD, loaded.adapter.grid)
+    vision = loaded.adapter.encode(loaded.preprocess(clip))
+    video = VideoTokens(vision.tokens_TPD, vision.grid)
     return video, VisualSharpV().select(video)
 
 
@@ -45,10 +44,10 @@ def main(folder: Path) -> None:
     loaded = configure.build(configure.load("model", "tiny")).load()
     strips, lines = [], []
     for name, file in CLIPS.items():
-        frames_THWC = decode_frames(clip_path(file), loaded.frames)
-        video, selection = select(loaded, frames_THWC)
+        clip = read_video(clip_path(file), loaded.frames)
+        video, selection = select(loaded, clip)
         kept_Thw = selection.represented_N(video.total).reshape(video.frames, *video.grid).numpy()
-        strips.append(Strip(frames_THWC, {"Visual SharpV": kept_Thw}, name.capitalize()))
+        strips.append(Strip(clip.frames_THWC, {"Visual SharpV": kept_Thw}, name.capitalize()))
         lines += [{"clip": name, "frame": t, "kept_share": share} for t, share in enumerate(kept_Thw.mean((1, 2)))]
     with paper_style():
         save(film_strips(strips), folder / "footage")

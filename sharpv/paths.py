@@ -7,8 +7,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def results_dir() -> Path:
-    """Folder that runs write to: $SHARPV_RESULTS, else results/ of the checkout."""
-    return Path(os.environ.get("SHARPV_RESULTS", REPOSITORY / "results"))
+    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout."""
+    return _named("SHARPV_RESULTS") or REPOSITORY / "results"
 
 
 def tasks_dir() -> Path:
@@ -17,8 +17,28 @@ def tasks_dir() -> Path:
 
 
 def hub_dir() -> Path:
-    """Where Hugging Face keeps downloads: $HF_HOME, else its default."""
-    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    """Where Hugging Face keeps downloads, resolved as huggingface_hub does: $HF_HOME, else below $XDG_CACHE_HOME."""
+    cache = _named("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache")
+    return _named("HF_HOME") or cache / "huggingface"
+
+
+def hub_cache() -> Path:
+    """Where Hugging Face keeps repositories of the hub: $HF_HUB_CACHE or its older name, else hub/ of `hub_dir`."""
+    return _named("HF_HUB_CACHE") or _named("HUGGINGFACE_HUB_CACHE") or hub_dir() / "hub"
+
+
+def _named(variable: str) -> Path | None:
+    """The folder that a variable names, with `~` and `$NAME` replaced; None where it is not set or empty."""
+    value = os.environ.get(variable)
+    return Path(os.path.expandvars(os.path.expanduser(value))) if value else None
+
+
+def below_data(file: Path) -> str:
+    """A data file's path below the folder of its benchmark's data, the same on every machine; else its whole path."""
+    for folder in (hub_dir(), tasks_dir()):
+        if file.is_relative_to(folder):
+            return file.relative_to(folder).as_posix()
+    return str(file.absolute())
 
 
 def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Path | None:
@@ -31,7 +51,7 @@ def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Pat
 
     try:
         found = snapshot_download(
-            repository, repo_type=kind, revision=revision, cache_dir=hub_dir() / "hub", local_files_only=True
+            repository, repo_type=kind, revision=revision, cache_dir=hub_cache(), local_files_only=True
         )
     except HFValidationError as error:
         raise ValueError(f"{repository!r} is no folder of this machine and no name of a hub repository") from error
@@ -49,7 +69,8 @@ def go_offline() -> None:
     """Keep Hugging Face libraries off the network; call before they are imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    os.environ.setdefault("HF_HOME", str(hub_dir()))
+    # lmms-eval takes `~` and an empty value literally.
+    os.environ["HF_HOME"] = str(hub_dir())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

@@ -16,7 +16,7 @@ from sharpv.commands.calibrate import FIRST_TRAINING_SEED, calibrate, encode, mi
 from sharpv.configuration.configure import CONFIGS, build, register_resolvers, rows
 from sharpv.models import adapter_for
 from sharpv.models.llava_onevision.loader import siglip_pixels
-from sharpv.models.loaded import Loaded
+from sharpv.models.loaded import Loaded, of_frames
 from sharpv.paths import REPOSITORY
 from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.tiny.build import PROMPT
@@ -36,7 +36,7 @@ VTW = {"_target_": "sharpv.pruners.vtw.VTW"}
 def loaded(model, tokenizer):
     model.set_attn_implementation("sdpa")
     stop = frozenset({tokenizer.eos_token_id})
-    pixels = partial(siglip_pixels, side=SIDE)
+    pixels = of_frames(partial(siglip_pixels, side=SIDE))
     return Loaded("tiny", adapter_for(model), tokenizer, pixels, Evenly(8), PROMPT, 1.0, stop, "random")
 
 

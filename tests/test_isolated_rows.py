@@ -18,7 +18,7 @@ from sharpv.configuration.rows import Row
 from sharpv.metrics import timing
 from sharpv.models import adapter_for
 from sharpv.models.llava_onevision.loader import siglip_pixels
-from sharpv.models.loaded import Loaded
+from sharpv.models.loaded import Loaded, of_frames
 from sharpv.pruners.controls import FewerFrames, Random
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.reports.store import read_samples
@@ -56,7 +56,7 @@ def charged(names: list[str], video: Path, folder: Path) -> dict[tuple[str, int]
     tokenizer = build_tokenizer()
     model = build_model(build_config(tokenizer, layers=4)).eval()
     model.generation_config.eos_token_id = None
-    pixels = partial(siglip_pixels, side=SIDE)
+    pixels = of_frames(partial(siglip_pixels, side=SIDE))
     loaded = Loaded("random", adapter_for(model), tokenizer, pixels, Evenly(8), PROMPT, 1.0, frozenset(), "none")
     rows = [Row(name, name, "method", 0, *STAGES[name], {"visual": name, "memory": name}) for name in names]
     samples = [Sample("b", "t", n, "What is moving?", video, "red ring", 3, f"hash {n}") for n in range(2)]

@@ -18,7 +18,7 @@ from sharpv.benchmarks.samples import Sample
 from sharpv.configuration.rows import Row
 from sharpv.models import adapter_for
 from sharpv.models.llava_onevision.loader import siglip_pixels
-from sharpv.models.loaded import Loaded
+from sharpv.models.loaded import Loaded, of_frames
 from sharpv.pruners.controls import FewerFrames, Random
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.pruners.visionzip import VisionZip
@@ -31,7 +31,7 @@ from sharpv.videos.frames import Evenly
 
 @pytest.fixture
 def loaded(model, tokenizer):
-    pixels = partial(siglip_pixels, side=SIDE)
+    pixels = of_frames(partial(siglip_pixels, side=SIDE))
     return Loaded("random", adapter_for(model), tokenizer, pixels, Evenly(8), PROMPT, 1.0, frozenset(), "none")
 
 

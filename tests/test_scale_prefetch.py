@@ -15,22 +15,23 @@ import torch
 from sharpv.answering import prefetch
 from sharpv.answering.prefetch import AHEAD, Prefetcher
 from sharpv.benchmarks.samples import Sample
+from sharpv.videos.frames import Sampled
 
 
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
     """Decodes `12.mp4` to frames of the value 12, leaves a trace of it, and fails or dies where the name says so."""
 
-    def decode(video: Path, sampling) -> np.ndarray:
+    def decode(video: Path, sampling) -> Sampled:
         (tmp_path / f"{video.stem}.trace").touch()
         if "broken" in video.name:
             raise ValueError(f"video {video} cannot be read")
         if "deadly" in video.name:
             os.kill(os.getpid(), signal.SIGKILL)
-        return np.full((2, 4, 4, 3), int(video.stem), np.uint8)
+        return Sampled(np.full((2, 4, 4, 3), int(video.stem), np.uint8), [0, 1])
 
-    monkeypatch.setattr(prefetch, "decode_frames", decode)
-    return SimpleNamespace(frames=None, preprocess=torch.from_numpy)
+    monkeypatch.setattr(prefetch, "read_video", decode)
+    return SimpleNamespace(frames=None, preprocess=lambda sampled: torch.from_numpy(sampled.frames_THWC))
 
 
 def samples(names):

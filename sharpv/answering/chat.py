@@ -16,7 +16,7 @@ from sharpv.metrics.timing import StageClock
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
 from sharpv.runtime.prompt import feed
-from sharpv.videos.frames import decode_frames
+from sharpv.videos.frames import read_video
 
 
 class SharpVModel(lmms):
@@ -51,7 +51,7 @@ class SharpVModel(lmms):
         videos = [part["url"] for part in content if part["type"] == "video"]
         if len(videos) != 1:
             raise ValueError(f"{task} question {doc_id} has {len(videos)} videos; exactly one is supported")
-        pixels = loaded.preprocess(decode_frames(Path(videos[0]), loaded.frames)).to(loaded.device)
+        pixels = loaded.preprocess(read_video(Path(videos[0]), loaded.frames)).to(loaded.device)
         embeddings, span, _ = loaded.embed(context, loaded.adapter.encode(pixels), pixels)
         depth = len(loaded.adapter.language_model.layers)
         fed = feed(embeddings, span, depth, self.row.visual, seed=doc_id)

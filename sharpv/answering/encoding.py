@@ -32,12 +32,14 @@ class Chosen:
 class Encoded:
     """A video at the language model's door. pixels: what the family's preprocessor made of it, a frame an entry.
     tower: recorded in the same vision pass; None where no row asked for it, or after `forget`. times: seconds of
-    `decode_video`, `preprocess` and `vision`."""
+    `decode_video`, `preprocess` and `vision`. seen: what of the video the model saw, as rows store it: places of its
+    frames, and how many the decoder had to make up."""
 
     vision: Vision
     pixels: Any
     tower: Tower | None
     times: dict[str, float]
+    seen: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, Chosen] = field(default_factory=dict)
 
     def forget(self) -> None:
@@ -82,7 +84,8 @@ def encode(loaded: Loaded, prepared: Prepared, layers: Layers) -> Encoded:
     assert prepared.times is not None
     pixels = prepared.pixels.to(loaded.device)
     vision, tower, seconds = vision_pass(loaded, pixels, layers)
-    return Encoded(vision, pixels, tower, prepared.times | {"vision": seconds})
+    seen = {"frame_places": prepared.places, "decode_errors": prepared.decode_errors}
+    return Encoded(vision, pixels, tower, prepared.times | {"vision": seconds}, seen)
 
 
 def vision_pass(loaded: Loaded, pixels: Any, layers: Layers) -> tuple[Vision, Tower | None, float]:

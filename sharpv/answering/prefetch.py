@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from sharpv.benchmarks.samples import Sample
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import Loaded
-from sharpv.videos.frames import decode_frames
+from sharpv.videos.frames import read_video
 
 AHEAD = 2
 """Videos that each worker holds ready: at most workers * AHEAD wait in memory."""
@@ -39,13 +39,16 @@ DEATHS = (RuntimeError, OSError, EOFError)
 class Prepared:
     """A video's pixels on the host and the seconds of `decode_video` and `preprocess`, or why there are none.
 
-    unshared: a worker had them, but no shared memory to hand them over in.
+    places: of the frames taken, among the video's. decode_errors: see `Sampled`. unshared: a worker had the pixels, but
+    no shared memory to hand them over in.
     """
 
     video: Path
     pixels: Any = None
     times: dict[str, float] | None = None
     error: str | None = None
+    places: list[int] = field(default_factory=list)
+    decode_errors: int | None = 0
     unshared: bool = False
 
 
@@ -61,14 +64,15 @@ class Videos(Dataset):
     def __getitem__(self, index: int) -> Prepared:
         video, clock = self.samples[index].video, StageClock(torch.device("cpu"))
         try:
-            frames_THWC = decode_frames(video, self.loaded.frames)
+            sampled = read_video(video, self.loaded.frames)
             clock.mark("decode_video")
-            pixels = self.loaded.preprocess(frames_THWC)
+            pixels = self.loaded.preprocess(sampled)
             clock.mark("preprocess")
         # A decoder raises whatever a broken file leads it to; the runner stores it as that video's error.
         except Exception as error:
             return Prepared(video, error=f"{type(error).__name__}: {error}")
-        return Prepared(video, pixels, clock.seconds())
+        seconds = clock.seconds()
+        return Prepared(video, pixels, seconds, places=sampled.places, decode_errors=sampled.decode_errors)
 
 
 class Shared(Videos):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sharpv import paths
 from sharpv.answering.store import SCHEMA
 from sharpv.benchmarks.samples import Sample
 from sharpv.configuration.rows import Row
@@ -46,6 +47,7 @@ def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str) ->
         "task": sample.task,
         "doc_id": sample.doc_id,
         "video": sample.video.name,
+        "video_path": paths.below_data(sample.video),
         "gold": sample.gold,
         "device": device,
     }

@@ -145,7 +145,7 @@ class Runner:
             memory = footprint(
                 self.loaded, row, encoded, frames, kv_bytes, lambda alone: self.answer(question.sample, row, alone)
             )
-        return record(self.loaded, row, outcome, cosine, memory)
+        return encoded.seen | record(self.loaded, row, outcome, cosine, memory)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -38,7 +38,7 @@ from sharpv.runtime.calibrate_vtw import choose_layer, withdrawal_divergence
 from sharpv.runtime.decode import generate
 from sharpv.runtime.prompt import FedPrompt, assemble
 from sharpv.tokens import VideoTokens
-from sharpv.videos.frames import decode_frames
+from sharpv.videos.frames import read_video
 
 TEXT = "Describe the video."
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")
@@ -149,7 +149,7 @@ def encode(loaded: Loaded, files: list[Path], visual: VisualPruner | None) -> li
     adapter, videos = loaded.adapter, []
     layers = visual.tower_layers if visual is not None else None
     for seed, path in enumerate(tqdm(files, "encode", unit="video")):
-        pixels = loaded.preprocess(decode_frames(path, loaded.frames)).to(loaded.device)
+        pixels = loaded.preprocess(read_video(path, loaded.frames)).to(loaded.device)
         with nullcontext() if layers is None else adapter.tap_tower(layers) as tap:
             vision = adapter.encode(pixels)
             tower = None if tap is None else tap.tower()

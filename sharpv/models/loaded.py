@@ -16,7 +16,7 @@ from sharpv.paths import hub_snapshot
 from sharpv.runtime.adapter import Adapter, Geometry, Vision
 from sharpv.runtime.decode import Greedy
 from sharpv.runtime.prompt import Span, find_span
-from sharpv.videos.frames import Sampling
+from sharpv.videos.frames import Sampled, Sampling
 
 VIDEO = "<video>"
 """What stands for the video in prompts, whatever the model's own token is called."""
@@ -24,6 +24,11 @@ VIDEO = "<video>"
 
 ANSWERING = (".safetensors", ".json", ".model", ".txt", ".jinja")
 """Files of a checkpoint that can change an answer, by their ending."""
+
+
+def of_frames(pixels: Callable[[np.ndarray], torch.Tensor]) -> Callable[[Sampled], torch.Tensor]:
+    """The preprocessor of a family whose pixels (T, C, H, W) depend on the frames (T, H, W, C) alone."""
+    return lambda sampled: pixels(sampled.frames_THWC)
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Loaded:
     name: str
     adapter: Adapter
     tokenizer: Any
-    preprocessor: Callable[[np.ndarray], torch.Tensor]
+    preprocessor: Callable[[Sampled], Any]
     frames: Sampling
     prompt: str
     repetition_penalty: float
@@ -50,9 +55,9 @@ class Loaded:
     def device(self) -> torch.device:
         return self.adapter.model.device
 
-    def preprocess(self, frames_THWC: np.ndarray) -> torch.Tensor:
-        """Frames to the tower's pixels (T, C, H, W) on the host, in the weights' dtype."""
-        return self.preprocessor(frames_THWC).to(self.adapter.model.dtype)
+    def preprocess(self, sampled: Sampled) -> Any:
+        """Frames to what the tower takes, on the host, in the weights' dtype; its length is the number of frames."""
+        return self.preprocessor(sampled).to(self.adapter.model.dtype)
 
     def prompt_ids(self, text: str, geometry: Geometry, pixels: Any) -> torch.Tensor:
         """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video."""

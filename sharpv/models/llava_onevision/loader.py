@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, 
 
 from sharpv.models import adapter_for
 from sharpv.models.checkpoint import load_stock, require_token
-from sharpv.models.loaded import VIDEO, Loaded, ModelConfig
+from sharpv.models.loaded import VIDEO, Loaded, ModelConfig, of_frames
 from sharpv.videos.frames import Evenly
 
 
@@ -33,7 +33,7 @@ class LlavaOnevisionModel(ModelConfig):
             name=self.name,
             adapter=adapter_for(model.to(self.torch_device()).eval()),
             tokenizer=tokenizer,
-            preprocessor=partial(siglip_pixels, side=model.config.vision_config.image_size),
+            preprocessor=of_frames(partial(siglip_pixels, side=model.config.vision_config.image_size)),
             frames=Evenly(self.frames, self.decoder),
             prompt=self.prompt,
             repetition_penalty=self.repetition_penalty,

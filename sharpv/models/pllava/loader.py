@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 
 from sharpv.models import adapter_for
-from sharpv.models.loaded import Loaded, ModelConfig
+from sharpv.models.loaded import Loaded, ModelConfig, of_frames
 from sharpv.models.pllava.checkpoint import load_pllava
 from sharpv.videos.frames import Segments
 
@@ -40,7 +40,7 @@ class PllavaModel(ModelConfig):
             name=self.name,
             adapter=adapter_for(model.to(self.torch_device())),
             tokenizer=tokenizer,
-            preprocessor=partial(pllava_pixels, side=model.config.vision_config.image_size),
+            preprocessor=of_frames(partial(pllava_pixels, side=model.config.vision_config.image_size)),
             frames=Segments(self.frames, self.decoder),
             prompt=self.prompt,
             repetition_penalty=self.repetition_penalty,

@@ -1,0 +1,150 @@
+"""Video files by PyAV: the first real video stream, decoded by one thread, so that damage is concealed one way only.
+
+Shape suffixes: H height, W width, C channels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import av.logging
+import numpy as np
+
+from sharpv.videos.orientation import Orientation, orientation_of
+from sharpv.videos.sampled import Sampled
+from sharpv.videos.sampling import Sampling
+
+WHOLE = 0.9
+"""Share of its stated duration below which a file counts as cut off, less its longest pause between two frames."""
+
+
+@dataclass
+class Decoded:
+    """The frames at the places asked for, how many there are, and how many the decoder marked as spoiled or refused.
+
+    Damage that leaves a valid stream (most of VP8's and HEVC's) no decoder can tell from pictures.
+    """
+
+    kept: dict[int, np.ndarray] = field(default_factory=dict)
+    total: int = 0
+    errors: int = 0
+
+
+@dataclass
+class Packets:
+    """How many packets of a stream are shown, and cut off by an edit list; places that the container's reader skipped
+    because they are damaged."""
+
+    shown: int = 0
+    cut: int = 0
+    skipped: int = 0
+
+
+def by_pyav(path: Path, sampling: Sampling) -> Sampled:
+    """Frames of a file, turned upright. A packet that the decoder refuses is left out and counted, as players do.
+
+    ValueError with the reason for a file without a video stream, one that ends long before it says, one whose
+    resolution changes, and one whose display matrix turns it by other than quarters.
+    """
+    try:
+        with av.open(str(path.absolute())) as container:
+            stream = video_stream(container)
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            packets = _packets(container, stream)
+        decoded = _decode(path, set(sampling.indices(packets.shown, fps).tolist()))
+        if decoded.total != packets.shown:
+            decoded = _decode(path, set(sampling.indices(decoded.total, fps).tolist()))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"video {path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"video {path}: {error}") from error
+    places = sampling.indices(decoded.total, fps).tolist()
+    frames_THWC, errors = np.stack([decoded.kept[place] for place in places]), decoded.errors + packets.skipped
+    return Sampled(frames_THWC, places, errors, decoded.total, fps)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first stream that is a video and no cover picture; ValueError where there is none."""
+    pictures = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & pictures and stream.codec_context is not None:
+            return stream
+    covers = ", only a cover picture" if container.streams.video else ""
+    raise ValueError(f"it holds no video stream{covers}")
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Packets:
+    """Read to the end without decoding; ValueError for half a file: no stream of it lasts as long as it states."""
+    found, pause, last, end = Packets(), 0.0, 0.0, 0.0
+    for packet in _demuxed(container, found):
+        if not packet.size:
+            continue
+        stamp = packet.dts if packet.pts is None else packet.pts
+        time = None if stamp is None else float(stamp * packet.time_base)
+        if time is not None:
+            end = max(end, time + float((packet.duration or 0) * packet.time_base))
+        if packet.stream.index != stream.index:
+            continue
+        found.shown += not packet.is_discard
+        found.cut += packet.is_discard
+        if time is not None:
+            pause, last = max(pause, time - last), max(last, time)
+    start, stated = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
+    if end - start < WHOLE * stated - pause:
+        raise ValueError(f"it ends after {end - start:.1f} of the {stated:.1f} s that it states: get it anew")
+    return found
+
+
+def _demuxed(container: av.container.InputContainer, found: Packets) -> Iterator[av.Packet]:
+    """All packets; what the reader says of places that it skips is counted."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages:
+            yield from container.demux()
+    finally:
+        av.logging.set_level(level)
+    found.skipped = len(messages)
+
+
+def require_plain(path: Path) -> int:
+    """How many frames a file that every decoder reads alike has; ValueError for what only PyAV reads as players do."""
+    with av.open(str(path.absolute())) as container:
+        if container.format.name == "avi":
+            raise ValueError("AVI does not say when a frame is shown")
+        packets = _packets(container, video_stream(container))
+    if packets.cut:
+        raise ValueError(f"an edit list cuts {packets.cut} frames off")
+    with av.open(str(path.absolute())) as container:
+        first = next(container.decode(video_stream(container)), None)
+        if first is not None and orientation_of(first) != Orientation():
+            raise ValueError("a display matrix turns or mirrors it")
+    return packets.shown
+
+
+def _decode(path: Path, needed: set[int]) -> Decoded:
+    found, size, upright = Decoded(), (0, 0), Orientation()
+    with av.open(str(path.absolute())) as container:
+        stream = video_stream(container)
+        # Threads conceal damage from whatever their neighbours have ready: other frames in every run.
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                found.errors += 1
+                continue
+            for frame in frames:
+                if not found.total:
+                    size, upright = (frame.width, frame.height), orientation_of(frame)
+                if (frame.width, frame.height) != size:
+                    raise ValueError(
+                        f"its resolution changes from {size[0]} x {size[1]} to {frame.width} x {frame.height} at frame "
+                        f"{found.total}; every frame must have one size"
+                    )
+                found.errors += frame.is_corrupt
+                if found.total in needed:
+                    found.kept[found.total] = upright.upright(frame.to_ndarray(format="rgb24"))
+                found.total += 1
+    return found
