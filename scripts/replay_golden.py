@@ -14,11 +14,13 @@ if not __debug__:
     sys.exit("files are compared by assertions: run without -O")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from golden_cases import llava_onevision, memory, pllava, visual_a, visual_b
+from golden_cases import llava_onevision, llava_video, memory, pllava, qwen_vl, visual_a, visual_b
 from golden_cases.recorded import Declined, Result, folder_of
 
 NOT_RECORDED = ("README.md", "tokenizer.json.gz")
-CASES = (visual_a.CASES, visual_b.CASES, memory.CASES, llava_onevision.CASES, pllava.CASES)
+METHODS = (visual_a, visual_b, memory)
+MODELS = (llava_onevision, llava_video, pllava, qwen_vl)
+CASES = [group.CASES for group in (*METHODS, *MODELS)]
 
 
 def files_of(argument: str) -> Iterator[Path]:

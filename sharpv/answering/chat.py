@@ -52,10 +52,10 @@ class SharpVModel(lmms):
         if len(videos) != 1:
             raise ValueError(f"{task} question {doc_id} has {len(videos)} videos; exactly one is supported")
         pixels = loaded.preprocess(read_video(Path(videos[0]), loaded.frames)).to(loaded.device)
-        embeddings, span, _ = loaded.embed(context, loaded.adapter.encode(pixels), pixels)
+        embeddings, span, prompt = loaded.embed(context, loaded.adapter.encode(pixels), pixels)
         depth = len(loaded.adapter.language_model.layers)
         fed = feed(embeddings, span, depth, self.row.visual, seed=doc_id)
-        greedy = loaded.greedy(settings.get("max_new_tokens", 1024))
+        greedy = loaded.greedy(settings.get("max_new_tokens", 1024), prompt)
         ids, _ = generate(loaded.adapter, hooks, fed, self.row.memory, greedy, StageClock(loaded.device))
         return GenerationResult(loaded.decode(ids), TokenCounts(fed.layout.length, len(ids)))
 

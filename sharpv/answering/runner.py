@@ -118,7 +118,7 @@ class Runner:
         clock = StageClock(loaded.device)
         fed = assemble(embeddings_BND, span, self.depth, selection, sample.seed)
         # Cosines are those of the prefill, so a pass that is there for them stops at the first token.
-        greedy = loaded.greedy(1 if observe_cosine else sample.max_new_tokens)
+        greedy = loaded.greedy(1 if observe_cosine else sample.max_new_tokens, prompt)
         ids, report = generate(loaded.adapter, self.hooks, fed, row.memory, greedy, clock, observe_cosine)
         times = encoded.times | charged | clock.seconds()
         return Outcome(loaded.decode(ids), prompt, ids, report, selection, times, frames)

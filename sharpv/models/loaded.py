@@ -37,7 +37,8 @@ class Loaded:
 
     prompt: the whole prompt string, with `{text}` and, unless the task's text holds it, `<video>`. stop_ids: ids that
     end an answer. frames: which frames are taken. preprocessor: the family's way from frames to pixels. expand: the ids
-    that stand for a video where they are not one video token a row.
+    that stand for a video where they are not one video token a row. preface: what the prompt says of the video in
+    front of the question.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Loaded:
     stop_ids: frozenset[int]
     weights_hash: str
     expand: Callable[[Geometry, Any], list[int]] | None = None
+    preface: Callable[[Any], str] | None = None
+    penalty_counts_prompt: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +64,7 @@ class Loaded:
 
     def prompt_ids(self, text: str, geometry: Geometry, pixels: Any) -> torch.Tensor:
         """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video."""
-        ids = self.tokenizer(self.full_prompt(text).replace(VIDEO, self.video_token, 1)).input_ids
+        ids = self.tokenizer(self.full_prompt(text, pixels).replace(VIDEO, self.video_token, 1)).input_ids
         place = ids.index(self.adapter.video_token_id)
         expanded = [*ids[:place], *self.video_ids(geometry, pixels), *ids[place + 1 :]]
         return torch.tensor([expanded], device=self.device)
@@ -72,8 +75,10 @@ class Loaded:
             return self.expand(geometry, pixels)
         return [self.adapter.video_token_id] * geometry.rows
 
-    def full_prompt(self, text: str) -> str:
+    def full_prompt(self, text: str, pixels: Any) -> str:
         """The prompt as text, with one `<video>`; ValueError where task and question hold none or several."""
+        if self.preface is not None:
+            text = f"{self.preface(pixels)}\n{text}"
         prompt = self.prompt.replace("{text}", text)
         if prompt.count(VIDEO) != 1:
             raise ValueError(f"the prompt must hold {VIDEO} once, got {prompt.count(VIDEO)} in {prompt!r}")
@@ -91,10 +96,14 @@ class Loaded:
         positions_RN = self.adapter.positions(ids_BN, pixels)
         span = find_span(self.adapter, ids_BN, (frames, *vision.grid), positions_RN, levels)
         span.write(embeddings_BND[0], vision.tokens_TPD, vision.separator_D)
-        return embeddings_BND, span, self.full_prompt(text)
+        return embeddings_BND, span, self.full_prompt(text, pixels)
 
-    def greedy(self, max_new_tokens: int) -> Greedy:
-        return Greedy(max_new_tokens, self.stop_ids, self.repetition_penalty)
+    def greedy(self, max_new_tokens: int, prompt: str = "") -> Greedy:
+        """How to generate; the prompt counts for the repetition penalty where the model's own wrapper hands it over."""
+        seen: frozenset[int] = frozenset()
+        if self.penalty_counts_prompt:
+            seen = frozenset(self.tokenizer(prompt.replace(VIDEO, self.video_token, 1)).input_ids)
+        return Greedy(max_new_tokens, self.stop_ids, self.repetition_penalty, seen)
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -26,18 +26,20 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Greedy:
-    """Greedy generation: stop ids, limit, and a repetition penalty on the generated tokens only (1.0 = off)."""
+    """Greedy generation: stop ids, limit, and a repetition penalty (1.0 = off) on the generated tokens, and on those of
+    the prompt that are in `penalised`."""
 
     max_new_tokens: int
     stop_ids: frozenset[int]
     repetition_penalty: float = 1.0
+    penalised: frozenset[int] = frozenset()
 
 
-def penalise(logits_V: torch.Tensor, generated: list[int], penalty: float) -> torch.Tensor:
-    """Divide positive and multiply negative logits of tokens already generated, as transformers does."""
-    if penalty == 1.0 or not generated:
+def penalise(logits_V: torch.Tensor, before: list[int], penalty: float) -> torch.Tensor:
+    """Divide positive and multiply negative logits of tokens seen before, as transformers does."""
+    if penalty == 1.0 or not before:
         return logits_V
-    seen = torch.tensor(sorted(set(generated)), device=logits_V.device)
+    seen = torch.tensor(sorted(set(before)), device=logits_V.device)
     scores = logits_V[seen]
     return logits_V.index_copy(0, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
 
@@ -89,7 +91,7 @@ def generate(
         generated: list[int] = []
         position = fed.next_position
         while True:
-            logits_V = penalise(head(states[0, -1]).float(), generated, greedy.repetition_penalty)
+            logits_V = penalise(head(states[0, -1]).float(), [*greedy.penalised, *generated], greedy.repetition_penalty)
             best_token = logits_V.argmax()
             # One transfer tells both: which token is best, and whether the logits can say so.
             best, value = torch.stack([best_token.double(), logits_V[best_token].double()]).tolist()

@@ -11,9 +11,20 @@ from sharpv.videos.container import by_pyav
 from sharpv.videos.other_decoders import by_decord, by_torchcodec
 from sharpv.videos.pictures import from_folder
 from sharpv.videos.sampled import Sampled
-from sharpv.videos.sampling import Evenly, Listed, Sampling, Segments
+from sharpv.videos.sampling import Evenly, EvenPairs, Listed, PerSecond, Sampling, Segments
 
-__all__ = ["DECODERS", "Evenly", "Listed", "Sampled", "Sampling", "Segments", "decode_frames", "read_video"]
+__all__ = [
+    "DECODERS",
+    "EvenPairs",
+    "Evenly",
+    "Listed",
+    "PerSecond",
+    "Sampled",
+    "Sampling",
+    "Segments",
+    "decode_frames",
+    "read_video",
+]
 
 READERS = {"pyav": by_pyav, "decord": by_decord, "torchcodec": by_torchcodec}
 DECODERS = tuple(READERS)

@@ -7,12 +7,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from sharpv.models.clip import Clip
 from sharpv.models.llava_video.adapter import LlavaVideo
 from sharpv.models.llava_video.checkpoint import load_llava_video
+from sharpv.models.llava_video.loader import time_sentence
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import Span, assemble, find_span
 from sharpv.tokens import Selection
+from sharpv.videos.frames import PerSecond
 
 from .qwen_vl import Logits
 from .recorded import Result, close, read, same
@@ -49,7 +52,7 @@ def loaded(facts: dict, weights: dict[str, torch.Tensor]) -> LlavaVideo:
         folder = Path(made)
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         save_file({name: value.float().contiguous() for name, value in weights.items()}, folder / "model.safetensors")
-        # The recording's tokenizer has no id for the video: the last of the vocabulary stands for it, as a row never read.
+        # The recording has no id for the video: the vocabulary's last stands for it, a row that is never read.
         model = load_llava_video(folder, torch.float32, "sdpa", tower, video_token=vocabulary - 1)
     return LlavaVideo(model)
 
@@ -73,7 +76,7 @@ class Case:
         self.golden, self.compared, self.difference = golden, 0, 0.0
         weights = {key.removeprefix("weights."): value for key, value in golden.items() if key.startswith("weights.")}
         self.adapter = loaded(facts, weights)
-        self.pixels_TCHW = golden["pixel_values"].float()
+        self.pixels = Clip(golden["pixel_values"].float(), tuple(range(facts["T"])))
 
     def compare(self) -> Result:
         for pooling in ("average", "bilinear", "max"):
@@ -92,16 +95,16 @@ class Case:
 
     def _encoding(self, pooling: str) -> None:
         self.adapter.pooling = pooling  # type: ignore[assignment]
-        vision = self.adapter.encode(self.pixels_TCHW)
+        vision = self.adapter.encode(self.pixels)
         if f"{pooling}.pooled" in self.golden:
             self._close(f"{pooling} pooled", vision.tokens_TPD, self.golden[f"{pooling}.pooled"])
-        rows_ND = self.adapter.call(torch.zeros(1, 1), self.pixels_TCHW)["mm_encoder_outputs"]["video"].pooler_output[0]
+        rows_ND = self.adapter.call(torch.zeros(1, 1), self.pixels)["mm_encoder_outputs"]["video"].pooler_output[0]
         self._close(f"{pooling} rows", rows_ND, self.golden[f"{pooling}.grid.video_features"])
 
     def _prompt(self) -> tuple[torch.Tensor, Span]:
         adapter, asked = self.adapter, self.golden["prompt_ids"][0].tolist()
-        vision, at = adapter.encode(self.pixels_TCHW), asked.index(OFFICIAL_VIDEO)
-        video = [adapter.video_token_id] * adapter.arranged(len(self.pixels_TCHW), vision.grid).rows
+        vision, at = adapter.encode(self.pixels), asked.index(OFFICIAL_VIDEO)
+        video = [adapter.video_token_id] * adapter.arranged(len(self.pixels), vision.grid).rows
         ids_BN = torch.tensor([[*asked[:at], *video, *asked[at + 1 :]]])
         embeddings_BND = adapter.language_model.get_input_embeddings()(ids_BN).clone()
         span = find_span(adapter, ids_BN)
@@ -144,9 +147,27 @@ class Case:
 
 
 def recorded(path: Path) -> Result:
-    if path.suffix != ".safetensors":
-        raise LookupError("no recorded model")
-    return packed(path)
+    return frames_file(path) if path.suffix == ".json" else packed(path)
+
+
+def frames_file(path: Path) -> Result:
+    """Frames and time sentence of each recorded video, and the videos that cannot be sampled."""
+    compared = 0
+    for one in json.loads(path.read_text(encoding="utf-8"))["cases"]:
+        total, fps = one["total"], one["fps"]
+        sampling = PerSecond(one["max_frames"], always=one["force_sample"])
+        if "error" in one:
+            try:
+                sampling.indices(total, fps)
+            except ValueError:
+                compared += 1
+                continue
+            raise AssertionError(f"{one} was sampled")
+        places = sampling.indices(total, fps)
+        compared += same("indices", torch.from_numpy(places), torch.tensor(one["indices"]))
+        clip = Clip(torch.zeros(len(places), 1), tuple(sampling.seconds(total, fps).tolist()), total / fps)
+        assert time_sentence(clip) == one["time_instruction"]
+    return compared, 0.0
 
 
 CASES = {"llava_video": recorded}

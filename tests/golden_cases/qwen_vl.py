@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import (
     Qwen2_5_VLConfig,
@@ -12,12 +13,15 @@ from transformers import (
 )
 
 from sharpv.models import adapter_for
-from sharpv.models.qwen_vl.adapter import Patches, QwenVL
+from sharpv.models.clip import Clip
+from sharpv.models.qwen_vl.adapter import QwenVL
+from sharpv.models.qwen_vl.loader import frame_size, marks, times
 from sharpv.pruners.base import KeepCache, MemoryPruner
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import Span, assemble, find_span
 from sharpv.tokens import Selection
+from sharpv.videos.frames import EvenPairs, Sampled
 
 from .recorded import Result, close, read, same
 
@@ -89,8 +93,8 @@ class Case:
         self.adapter, self.golden = adapter, golden
         shape = tuple(golden["video_grid_thw"][0].tolist())
         per_frame = float(golden["second_per_grid_ts"][0]) if "second_per_grid_ts" in golden else 1.0
-        pixels = golden["pixel_values_videos"].float()
-        self.pixels = Patches.of(pixels, shape, tuple(range(shape[0])), per_frame)
+        frames_TRX = golden["pixel_values_videos"].float().unflatten(0, (shape[0], -1))
+        self.pixels = Clip(frames_TRX, tuple(range(shape[0])), grid=shape[1:], seconds_per_frame=per_frame)
         self.vision = adapter.encode(self.pixels)
         self.compared, self.difference = 0, 0.0
 
@@ -149,10 +153,46 @@ class Case:
         self.compared += len(theirs)
 
 
-def model_file(path: Path) -> Result:
-    if path.suffix != ".safetensors":
-        raise LookupError("no recorded model")
-    return replayed(path)
+def recorded(path: Path) -> Result:
+    return frames_file(path) if path.suffix == ".json" else replayed(path)
 
 
-CASES = {"qwen2_5_vl": model_file, "qwen3_vl": model_file}
+def frames_file(path: Path) -> Result:
+    """Frames, size, grid, time and prompt of each recorded video; where the official code fails, ours answers."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    compared, family = 0, path.parent.name
+    for kind in ("cases", "simple", "chat"):
+        for one in found.get(kind, []):
+            if "error" not in one:
+                compared += video(one, 32 if family == "qwen3_vl" else 28, kind == "simple")
+    return compared, 0.0
+
+
+def video(recorded: dict, factor: int, simple: bool) -> int:
+    facts, asked = recorded["video"], recorded.get("video_kwargs", {})
+    rate = asked.get("fps")
+    count = asked.get("nframes", asked.get("max_frames", 32 if rate is None else EvenPairs.MOST))
+    places = EvenPairs(count, fps=rate, twice=simple).indices(facts["total"], facts["fps"])
+    compared = same("indices", torch.as_tensor(places), torch.tensor(recorded["indices"]))
+    size = frame_size(facts["height"], facts["width"], len(places), factor, 200704, 1605632)
+    compared += same("size", torch.tensor(size), torch.tensor(recorded["resized"]))
+    frames, rows, columns = recorded["grid_thw"]
+    patch = factor // 2
+    compared += same(
+        "grid",
+        torch.tensor([-(-len(places) // 2), size[0] // patch, size[1] // patch]),
+        torch.tensor(recorded["grid_thw"]),
+    )
+    empty = Sampled(np.zeros((0, 1, 1, 3), np.uint8), places.tolist(), 0, facts["total"], facts["fps"])
+    seconds_T, per_frame = times(empty, 2, not simple)
+    if "second_per_grid_ts" in recorded:
+        close("seconds", torch.tensor(per_frame), torch.tensor(recorded["second_per_grid_ts"]), 1e-6)
+    elif "text" in recorded:
+        pads = f"<|vision_start|>[{rows * columns // 4} video_pad]<|vision_end|>"
+        told = "".join(mark + pads for mark in marks(seconds_T))
+        assert told in recorded["text"], f"{told} is not in {recorded['text']}"
+    assert len(seconds_T) == frames
+    return compared
+
+
+CASES = {"qwen2_5_vl": recorded, "qwen3_vl": recorded}

@@ -63,17 +63,18 @@ class LlavaOnevision:
     def arranged(self, frames: int, grid: tuple[int, int]) -> Geometry:
         return Geometry(frames, grid, separators=1)
 
-    def positions(self, input_ids: torch.Tensor, pixels: torch.Tensor) -> None:
+    def positions(self, input_ids: torch.Tensor, pixels: Any) -> None:
         return None
 
-    def call(self, input_ids: torch.Tensor, pixels_TCHW: torch.Tensor) -> dict[str, Any]:
-        return {"input_ids": input_ids, "pixel_values_videos": pixels_TCHW[None]}
+    def call(self, input_ids: torch.Tensor, pixels: Any) -> dict[str, Any]:
+        return {"input_ids": input_ids, "pixel_values_videos": pixels[None]}
 
-    def encode(self, pixels_TCHW: torch.Tensor) -> Vision:
-        rows = self.model.get_video_features(pixels_TCHW[None], return_dict=True).pooler_output
+    def encode(self, pixels: Any) -> Vision:
+        """Of pixels (T, C, H, W)."""
+        rows = self.model.get_video_features(pixels[None], return_dict=True).pooler_output
         rows_ND = rows.reshape(-1, rows.shape[-1])
-        tokens = len(pixels_TCHW) * math.prod(self.grid)
-        tokens_TPD = rows_ND[:tokens].unflatten(0, (len(pixels_TCHW), -1))
+        tokens = len(pixels) * math.prod(self.grid)
+        tokens_TPD = rows_ND[:tokens].unflatten(0, (len(pixels), -1))
         return Vision(tokens_TPD, self.grid, self.model.model.image_newline)
 
     def pool(self, values_TRX: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """LLaVA-Video: the parts of stock LLaVA-OneVision with another pooling and a newline behind every row of every frame.
 
-Shape suffixes: T frames, P tokens per frame, R raw patches, X any width, D width, C channels, H height, W width.
+Shape suffixes: T frames, P tokens per frame, R raw patches, X any width, H height, W width.
 """
 
 import math
@@ -63,9 +63,11 @@ class LlavaVideo(LlavaOnevision):
     def arranged(self, frames: int, grid: tuple[int, int]) -> Geometry:
         return Geometry(frames, grid, separators=0, row_separators=True, rule=self.newline)
 
-    def encode(self, pixels_TCHW: torch.Tensor) -> Vision:
+    def encode(self, pixels: Any) -> Vision:
+        """Of a `Clip`."""
         inner, layer = self.model.model, self.model.config.vision_feature_layer
-        states_TRX = inner.vision_tower(pixels_TCHW, output_hidden_states=True, return_dict=True).hidden_states[layer]
+        seen = inner.vision_tower(pixels.values_TX, output_hidden_states=True, return_dict=True)
+        states_TRX = seen.hidden_states[layer]
         return Vision(self.pool(inner.multi_modal_projector(states_TRX)), self.grid, inner.image_newline)
 
     def pool(self, values_TRX: torch.Tensor) -> torch.Tensor:
@@ -77,10 +79,10 @@ class LlavaVideo(LlavaOnevision):
             pooled_TXHW = pool(values_TXHW, 2)
         return pooled_TXHW.permute(0, 2, 3, 1).flatten(1, 2)
 
-    def call(self, input_ids: torch.Tensor, pixels_TCHW: torch.Tensor) -> dict[str, Any]:
+    def call(self, input_ids: torch.Tensor, pixels: Any) -> dict[str, Any]:
         """The stock class takes the rows of the video in place of its pixels, from transformers 5.23 on."""
-        vision = self.encode(pixels_TCHW)
-        token_N, separator_S, _ = self.arranged(len(pixels_TCHW), self.grid).arrangement()
+        vision = self.encode(pixels)
+        token_N, separator_S, _ = self.arranged(len(pixels), self.grid).arrangement()
         rows_ND = vision.tokens_TPD.new_empty(len(token_N) + len(separator_S), vision.tokens_TPD.shape[-1])
         rows_ND[token_N], rows_ND[separator_S] = vision.tokens_TPD.flatten(0, 1), self.model.model.image_newline
         encoded = BaseModelOutputWithPooling(pooler_output=rows_ND[None])

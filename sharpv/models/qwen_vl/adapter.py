@@ -6,7 +6,7 @@ frame, X values of a patch or any width, N rows of the prompt, L DeepStack level
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,52 +14,12 @@ import torch
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
+from sharpv.models.clip import Clip
 from sharpv.runtime.adapter import Geometry, Shape, Vision
 from sharpv.runtime.attention import rotate
 from sharpv.tokens import Tower
 
 CLASSES = (Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration)
-
-
-@dataclass(frozen=True)
-class Patches:
-    """A video as the processor hands it over: patches in the order of the tower, frame by frame; their grid (rows,
-    columns); the time of each frame in seconds, and the seconds from one to the next."""
-
-    patches_TRX: torch.Tensor
-    grid: tuple[int, int]
-    seconds_T: tuple[float, ...]
-    seconds_per_frame: float
-
-    @classmethod
-    def of(cls, values: torch.Tensor, shape: Shape, seconds_T: tuple[float, ...], per_frame: float) -> "Patches":
-        """From the processor's `pixel_values_videos` and `video_grid_thw` of one video."""
-        return cls(values.unflatten(0, (shape[0], -1)), (shape[1], shape[2]), tuple(seconds_T), per_frame)
-
-    def __len__(self) -> int:
-        return len(self.patches_TRX)
-
-    def __getitem__(self, index: Any) -> "Patches":
-        chosen_T = torch.arange(len(self))[index.cpu() if isinstance(index, torch.Tensor) else index].tolist()
-        return replace(self, patches_TRX=self.patches_TRX[index], seconds_T=tuple(self.seconds_T[t] for t in chosen_T))
-
-    def to(self, place: torch.device | torch.dtype) -> "Patches":
-        return replace(self, patches_TRX=self.patches_TRX.to(place))
-
-    def clone(self) -> "Patches":
-        return replace(self, patches_TRX=self.patches_TRX.clone())
-
-    def share_memory_(self) -> "Patches":
-        self.patches_TRX.share_memory_()
-        return self
-
-    @property
-    def nbytes(self) -> int:
-        return self.patches_TRX.nbytes
-
-    @property
-    def grid_thw(self) -> torch.Tensor:
-        return torch.tensor([[len(self), *self.grid]], device=self.patches_TRX.device)
 
 
 @dataclass
@@ -96,7 +56,7 @@ class QwenVL:
 
     @property
     def merge(self) -> int:
-        """Patches along each side of a token."""
+        """Clip along each side of a token."""
         return self.model.config.vision_config.spatial_merge_size
 
     def geometry(self, rows: int, shape: Shape | None = None) -> Geometry:
@@ -113,7 +73,7 @@ class QwenVL:
     def arranged(self, frames: int, grid: tuple[int, int]) -> Geometry:
         return Geometry(frames, grid, separators=0)
 
-    def positions(self, input_ids: torch.Tensor, pixels: Patches) -> torch.Tensor:
+    def positions(self, input_ids: torch.Tensor, pixels: Clip) -> torch.Tensor:
         ids_1N = input_ids.cpu()
         is_video_N = ids_1N[0] == self.video_token_id
         positions_31N, _ = self.model.model.get_rope_index(
@@ -129,11 +89,11 @@ class QwenVL:
             positions_3N[:, last + 1 :] += behind.clamp(min=0)
         return positions_3N.to(input_ids.device)
 
-    def call(self, input_ids: torch.Tensor, pixels: Patches) -> dict[str, Any]:
+    def call(self, input_ids: torch.Tensor, pixels: Clip) -> dict[str, Any]:
         is_video_1N = input_ids == self.video_token_id
         call = {
             "input_ids": input_ids,
-            "pixel_values_videos": pixels.patches_TRX.flatten(0, 1),
+            "pixel_values_videos": pixels.values_TX.flatten(0, 1),
             "video_grid_thw": pixels.grid_thw,
             "mm_token_type_ids": 2 * is_video_1N.int(),
         }
@@ -141,11 +101,12 @@ class QwenVL:
             call["second_per_grid_ts"] = torch.tensor([pixels.seconds_per_frame], device=input_ids.device)
         return call
 
-    def encode(self, pixels: Patches) -> Vision:
-        values = pixels.patches_TRX.flatten(0, 1)
+    def encode(self, pixels: Clip) -> Vision:
+        values = pixels.values_TX.flatten(0, 1)
         found = self.model.get_video_features(values, pixels.grid_thw, return_dict=True)
         levels = getattr(found, "deepstack_features", None)
         levels_LND = torch.stack([level[0] for level in levels]) if levels else None
+        assert pixels.grid is not None
         grid = (pixels.grid[0] // self.merge, pixels.grid[1] // self.merge)
         return Vision(found.pooler_output[0].unflatten(0, (len(pixels), -1)), grid, levels_LND=levels_LND)
 
