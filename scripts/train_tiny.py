@@ -5,6 +5,7 @@ Each stage resumes.
 python scripts/train_tiny.py [field=value ...]     fields and defaults: scripts/train_tiny.yaml
 """
 
+import copy
 import json
 import math
 import time
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
+from transformers import LlavaOnevisionForConditionalGeneration
 
 from sharpv.tiny import build
 from sharpv.tiny.corpus import Packer
-from sharpv.tiny.scenes import BEATS, SIDE, render, sample_scene
+from sharpv.tiny.layouts import sample_shown
+from sharpv.tiny.scenes import BEATS, GRID, SIDE, Scene, render, sample_scene
 from sharpv.tiny.training import (
     LanguageBatch,
     PatchProbe,
@@ -119,11 +122,7 @@ def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> No
         pixels = to_pixels(batch)
         patches = projected_patches(model, pixels)
         side = SIDE // build.PATCH
-        pooled = (
-            torch.nn.functional.avg_pool2d(patches.transpose(1, 2).unflatten(2, (side, side)), 2)
-            .flatten(2)
-            .transpose(1, 2)
-        )
+        pooled = model.model.apply_pooling(patches)
         loss, rights = 0.0, []
         for features, patch in ((patches, build.PATCH), (pooled, 2 * build.PATCH)):
             scenes = [sample_scene(config.first_seed + int(v)) for v in chosen]
@@ -191,6 +190,7 @@ class Dialogues(torch.utils.data.Dataset):
     def __init__(self, config: DictConfig, stage: str, tokenizer, features: np.ndarray, start: int):
         self.config, self.options, self.features, self.start = config, config[stage], features, start
         self.packer = Packer(tokenizer, self.options.capacity, self.options.five_options)
+        self.scenes: dict[int, Scene] = {}
 
     def __len__(self) -> int:
         return self.options.steps - self.start
@@ -201,10 +201,15 @@ class Dialogues(torch.utils.data.Dataset):
         share = options.options if step >= options.options_from else 0.0
         reply = options.reply if step >= options.reply_from else "letter"
         chosen = np.sort(rng.choice(self.config.videos, options.batch_videos, replace=False))
-        packed = [self.packer.pack(sample_scene(self.config.first_seed + int(v)), rng, share, reply) for v in chosen]
-        return LanguageBatch(
-            packed, torch.from_numpy(self.features[chosen]), self.packer, self.packer.tokenizer.pad_token_id
-        )
+        shown = sample_shown(rng, options.plain)
+        packed = [self.packer.pack(self.scene(int(v)), rng, share, reply, shown) for v in chosen]
+        frames_BTHWD = torch.from_numpy(self.features[chosen]).float().unflatten(1, (BEATS, GRID, GRID))
+        return LanguageBatch(packed, shown.of(frames_BTHWD), self.packer, self.packer.tokenizer.pad_token_id)
+
+    def scene(self, video: int) -> Scene:
+        if video not in self.scenes:
+            self.scenes[video] = sample_scene(self.config.first_seed + video)
+        return self.scenes[video]
 
 
 def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer, features: np.ndarray) -> None:
@@ -255,15 +260,13 @@ def dialogue_stage(config: DictConfig, stage: str, work: Path, model, tokenizer,
             )
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             point.save(step + 1, model=model, optimizer=optimizer)
-            export(model, tokenizer)
+            export(model, tokenizer, work / "checkpoint")
 
 
-def export(model, tokenizer) -> None:
+def export(model, tokenizer, folder: Path) -> None:
     """Write the checkpoint that the package bundles: float16 safetensors, processor, generation config."""
-    import copy
-
-    copy.deepcopy(model).half().save_pretrained(build.CHECKPOINT)
-    build.build_processor(tokenizer).save_pretrained(build.CHECKPOINT)
+    copy.deepcopy(model).half().save_pretrained(folder)
+    build.build_processor(tokenizer).save_pretrained(folder)
 
 
 def main() -> None:
@@ -274,6 +277,9 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = build.build_tokenizer()
     model = build.build_model(build.build_config(tokenizer))
+    if config.initialise == "checkpoint":
+        state = LlavaOnevisionForConditionalGeneration.from_pretrained(build.CHECKPOINT, dtype=torch.float32)
+        model.load_state_dict(state.state_dict())
     frames = render_stage(config, work)
     tower_stage(config, work, model, frames)
     features = feature_stage(config, work, model, frames)

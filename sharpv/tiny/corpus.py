@@ -7,7 +7,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from sharpv.tiny.build import PROMPT, VIDEO
-from sharpv.tiny.questions import FAMILIES, LETTERS, POOLS, Question, caption, with_options
+from sharpv.tiny.layouts import Shown
+from sharpv.tiny.questions import FAMILIES, LETTERS, POOLS, Question, caption, evident, with_options
 from sharpv.tiny.scenes import Scene
 
 CAPTION_REQUEST = "Describe the video."
@@ -59,15 +60,17 @@ class Packer:
         self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
         self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
 
-    def pack(self, scene: Scene, rng: np.random.Generator, options: float, reply: Reply) -> Packed:
-        """Fill the capacity with dialogues about a scene.
+    def pack(self, scene: Scene, rng: np.random.Generator, options: float, reply: Reply, shown: Shown) -> Packed:
+        """Fill the capacity with dialogues about a scene, of which the frames shown hold the answers.
 
         options: share of the questions asked with options. reply: to those; look-ups, which teach where the letter
         is, are left out where the reply is only text.
         """
         packed = Packed()
-        dialogues = [self._dialogue(scene, family, rng, options, reply) for family in rng.permutation(list(FAMILIES))]
-        if rng.random() < 0.7:
+        order = rng.permutation(list(FAMILIES))
+        dialogues = [self._dialogue(scene, family, rng, options, reply, shown) for family in order]
+        all_seen = all(set(thing.beats) & set(shown.beats) for thing in scene.objects)
+        if rng.random() < 0.5 and all_seen and shown.whole and len(shown.beats) > 4:
             dialogues.insert(0, (CAPTION_REQUEST, caption(scene), None, True))
         for _ in range(0 if reply == "text" else 2):
             dialogues.insert(int(rng.integers(1, 5)), self._lookup(scene, rng, reply))
@@ -76,9 +79,9 @@ class Packer:
                 self._append(packed, *dialogue)
         return packed
 
-    def _dialogue(self, scene, family, rng, options, reply):
+    def _dialogue(self, scene, family, rng, options, reply, shown):
         question = FAMILIES[family](scene, rng)
-        if question is None:
+        if question is None or not evident(question, scene, shown.beats, shown.whole):
             return None
         possible = len(POOLS[question.pool])
         if possible < 4 or rng.random() >= options:

@@ -177,6 +177,28 @@ def motion_sentence(scene, rng):
     )
 
 
+def evident(question: Question, scene: Scene, beats: tuple[int, ...], whole: bool) -> bool:
+    """Whether these frames of a scene hold the answer to the question. whole: nothing is cut off or too coarse."""
+    spread, ends = max(beats) - min(beats) >= 3, min(beats) <= 2 and max(beats) >= 5
+    seen = [thing for thing in scene.objects if set(thing.beats) & set(beats)]
+    named = [thing for thing in seen if thing.colour[0] in question.text.split()]
+    brief = [thing for thing in seen if thing.role == "brief"]
+    return {
+        "brief_colour": bool(brief) and ends,
+        "brief_thing": bool(brief) and ends,
+        "event_order": len(brief) == 2,
+        "appearance_time": bool(named) and ends,
+        "object_shape": bool(named),
+        "object_place": bool(named) and whole,
+        "colour_change": any(len({thing.colour[beat] for beat in beats}) == 2 for thing in seen),
+        "jump_place": any(thing.role == "jumper" and len({thing.x[beat] for beat in beats}) == 2 for thing in seen),
+        "dot_count": whole,
+        "background_change": min(beats) <= 1 and max(beats) >= 6,
+        "existence": question.answer == "no"
+        or any(thing.colour[beat] in question.text.split() for thing in seen for beat in set(thing.beats) & set(beats)),
+    }.get(question.family, spread)
+
+
 def with_options(question: Question, scene: Scene, count: int, rng: np.random.Generator) -> Question:
     """The question with `count` options in random order; colours seen in the video come first as wrong options.
 

@@ -28,9 +28,11 @@ COLOURS = {
 SHAPES = ("circle", "ring", "cross", "ladder")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 PLACES = ("top-left", "top-right", "bottom-left", "bottom-right")
-MOMENTS = {"start": (0, 1), "middle": (3, 4), "end": (6, 7)}
+MOMENTS = {"start": (0, 1, 2), "middle": (3, 4), "end": (5, 6, 7)}
 BACKGROUNDS = ("unchanged", "replaced", "darker", "brighter")
 DOT = "dot"
+APART, DOTS_APART = 1.75, 1.2
+"""Least distance between the middles of things, and to a dot, in cells: most things span two cells each way."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _CrowdedError(Exception):
 
 
 def sample_scene(seed: int) -> Scene:
-    """Draw the scene of a seed: one mover, one or two still objects, one or two brief ones, a changer, dots."""
+    """Draw the scene of a seed: one mover, a still object, one or two brief ones, a changer, dots."""
     rng = np.random.default_rng(seed)
     while True:
         try:
@@ -92,8 +94,7 @@ def _draw_scene(seed: int, rng: np.random.Generator) -> Scene:
     def add(**fields) -> None:
         things.append(_place(rng, things, **fields))
 
-    for _ in range(rng.integers(1, 3)):
-        add(role="still", colours=[colours.pop()] * BEATS, beats=range(BEATS))
+    add(role="still", colours=[colours.pop()] * BEATS, beats=range(BEATS))
     change = rng.choice(["none", "colour", "place"])
     if change == "colour":
         beat = int(rng.integers(3, 6))
@@ -102,8 +103,7 @@ def _draw_scene(seed: int, rng: np.random.Generator) -> Scene:
         add(role="jumper", colours=[colours.pop()] * BEATS, beats=range(BEATS), jump=int(rng.integers(3, 6)))
     moments = list(rng.choice(list(MOMENTS), size=int(rng.integers(1, 3)), replace=False))
     for moment in moments:
-        beats = MOMENTS[moment] if rng.random() < 0.6 else (int(rng.choice(MOMENTS[moment])),)
-        add(role="brief", colours=[colours.pop()] * BEATS, beats=beats, moment=str(moment))
+        add(role="brief", colours=[colours.pop()] * BEATS, beats=MOMENTS[moment], moment=str(moment))
     for _ in range(rng.integers(1, 5)):
         add(role=DOT, colours=["white"] * BEATS, beats=range(BEATS), shape=DOT)
     background = str(rng.choice(BACKGROUNDS, p=[0.52, 0.16, 0.16, 0.16]))
@@ -115,7 +115,7 @@ def _mover(rng: np.random.Generator, colour: str) -> Thing:
     motion = str(rng.choice(list(DIRECTIONS)))
     step_x, step_y = DIRECTIONS[motion]
     travel = np.linspace(-0.5, 0.5, BEATS) * rng.uniform(3.0, 4.2)
-    across = rng.uniform(0.8, GRID - 0.8)
+    across = rng.uniform(1.0, GRID - 1.0)
     middle = GRID / 2
     x = travel * step_x + (middle if step_x else across)
     y = travel * step_y + (middle if step_y else across)
@@ -140,12 +140,12 @@ def _place(rng, others, role, colours, beats, shape=None, moment="always", jump=
 
 
 def _quiet_point(rng: np.random.Generator) -> np.ndarray:
-    offset = rng.uniform(0.5, GRID / 2 - 0.7, size=2)
+    offset = rng.uniform(0.7, GRID / 2 - 0.7, size=2)
     return np.where(rng.random(2) < 0.5, offset, GRID - offset)
 
 
 def _apart(thing: Thing, other: Thing) -> bool:
-    nearest = 1.0 if DOT in (thing.shape, other.shape) else 1.35
+    nearest = DOTS_APART if DOT in (thing.shape, other.shape) else APART
     shared = set(thing.beats) & set(other.beats)
     return all((thing.x[b] - other.x[b]) ** 2 + (thing.y[b] - other.y[b]) ** 2 >= nearest**2 for b in shared)
 
@@ -175,17 +175,17 @@ def coverage(thing: Thing, beat: int) -> np.ndarray:
     rows, columns = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
     x, y = columns - thing.x[beat] * CELL, rows - thing.y[beat] * CELL
     if thing.shape == "circle":
-        depth = 9.5 - np.hypot(x, y)
+        depth = 14.5 - np.hypot(x, y)
     elif thing.shape == "ring":
         distance = np.hypot(x, y)
-        depth = np.minimum(10.0 - distance, distance - 5.5)
+        depth = np.minimum(15.0 - distance, distance - 8.5)
     elif thing.shape == "cross":
-        depth = np.minimum(10.0 - np.maximum(np.abs(x), np.abs(y)), 2.8 - np.minimum(np.abs(x), np.abs(y)))
+        depth = np.minimum(15.0 - np.maximum(np.abs(x), np.abs(y)), 4.2 - np.minimum(np.abs(x), np.abs(y)))
     elif thing.shape == "ladder":
-        bars = 1.7 - np.abs((y + 10.0) % 6.67 - 3.33)
-        depth = np.minimum(10.0 - np.maximum(np.abs(x), np.abs(y)), bars)
+        bars = 2.5 - np.abs((y + 15.0) % 10.0 - 5.0)
+        depth = np.minimum(15.0 - np.maximum(np.abs(x), np.abs(y)), bars)
     else:
-        depth = 4.5 - np.hypot(x, y)
+        depth = 6.0 - np.hypot(x, y)
     return (depth + 0.5).clip(0, 1)
 
 
