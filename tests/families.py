@@ -71,7 +71,9 @@ def qwen(name: str, make_config, make_model) -> tuple[torch.nn.Module, dict]:
     adapter, vision = adapter_for(model), model.config.vision_config
     values = 3 * vision.temporal_patch_size * vision.patch_size**2
     merged = SIDE * vision.spatial_merge_size
-    clip = Clip(still_with_noise(merged * merged, values), tuple(float(frame) for frame in range(FRAMES)), grid=(merged, merged))
+    clip = Clip(
+        still_with_noise(merged * merged, values), tuple(float(frame) for frame in range(FRAMES)), grid=(merged, merged)
+    )
     start, end, pad = model.config.vision_start_token_id, model.config.vision_end_token_id, adapter.video_token_id
     frame = [pad] * SIDE**2
     video = [start, *frame * FRAMES, end]
