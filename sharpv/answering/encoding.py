@@ -30,8 +30,8 @@ class Chosen:
 @dataclass
 class Encoded:
     """A video at the language model's door. tower: recorded in the same vision pass; None where no row asked for it, or
-    after `forget`. times: seconds of `decode_video`, `preprocess` and `vision`. seen: what of the video the model saw, as
-    rows store it: places of its frames, and how many the decoder had to make up."""
+    after `forget`. times: seconds of `decode_video`, `preprocess` and `vision`. seen: as rows store
+    it, the places of the frames and how many the decoder had to make up."""
 
     tokens_TPD: torch.Tensor
     separators_SD: torch.Tensor
