@@ -4,14 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from report_runs import DENSE, FRAMES, MVBENCH, VISUAL, first_wrong, write_run
+from report_runs import COLUMNS, DENSE, FRAMES, MVBENCH, VISUAL, first_wrong, write_run
 from test_reports_page import Elements, unpacked
 
+from sharpv.paths import REPOSITORY
 from sharpv.reports import footage
 from sharpv.reports.figures import strips
 from sharpv.reports.page import pictures
 from sharpv.reports.page.build import write_page
 from sharpv.reports.store import load_run
+from sharpv.reports.write import write_report
 from sharpv.tiny.video import write_mp4
 from sharpv.videos.frames import Evenly, Listed
 
@@ -122,3 +124,17 @@ def test_a_moved_folder_is_searched_for_the_path_that_ends_alike(tmp_path):
 def test_places_are_those_of_the_row():
     assert footage.seen_frames({"frame_places": PLACES, "frames": 4}) == Listed(tuple(PLACES))
     assert footage.seen_frames({"frame_places": float("nan"), "frames": 4}) == Evenly(4)
+
+
+def test_damaged_videos_are_named_under_the_table(run, tmp_path):
+    store(run, decode_errors=0)
+    assert "damaged" not in noted(run, tmp_path)
+    store(run, decode_errors=7)
+    found = noted(run, tmp_path)
+    assert "4 answers are about 1 damaged videos" in found
+    assert f"{MVBENCH}/clip.mp4 (7)" in found
+
+
+def noted(run, tmp_path):
+    write_report("table3", [run], tmp_path, REPOSITORY / "results" / "paper", COLUMNS, None)
+    return (tmp_path / "table3.md").read_text()
