@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sharpv.reports.footage import seen_frames, stored_video
 from sharpv.reports.masks import kept_mask
 from sharpv.reports.store import Run
+from sharpv.videos.frames import Sampling
 
 QUESTIONS_A_BLOCK = 64
 WRONG, RIGHT, FAILED, MISSING = range(4)
@@ -50,6 +52,7 @@ class PageData:
         """order: names of table rows, as the table shows them; others come behind."""
         self.texts = Texts()
         answers = pd.concat([run.answers() for run in runs], ignore_index=True)
+        answers["video"] = answers.apply(stored_video, axis=1)
         self.questions = answers.drop_duplicates(QUESTION)[[*QUESTION, "video"]].reset_index(drop=True)
         lines = answers.drop_duplicates(LINE)[[*LINE, "method", "kind"]]
         rank = {name: place for place, name in enumerate(order)}
@@ -80,10 +83,15 @@ class PageData:
                 found[number] = shape
         return found
 
-    def frames_of_videos(self) -> dict[str, int]:
-        """How many frames of each video were shown to the model; videos whose every answer failed are left out."""
-        pairs = zip(self.questions["video"], self.shapes, strict=True)
-        return {video: shape[0] for video, shape in pairs if shape is not None}
+    def frames_of_videos(self) -> dict[str, Sampling]:
+        """Which frames of each video the model saw; videos whose every answer failed are left out."""
+        found: dict[str, Sampling] = {}
+        for line in self.by_line:
+            answered = line[line["status"] == "ok"]
+            found |= {
+                answer["video"]: seen_frames(answer) for _, answer in answered.drop_duplicates("video").iterrows()
+            }
+        return {video: found[video] for video in self.videos if video in found}
 
     def index(self) -> dict[str, Any]:
         """All that lists, filters and searches need, columns rather than objects; texts by number in `texts`."""

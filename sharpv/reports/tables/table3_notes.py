@@ -9,6 +9,7 @@ from sharpv.reports.tables.settings import mixed_scorers, open_answers
 from sharpv.reports.tables.table3_columns import ACCURACIES
 
 MVBENCH_SUBTASKS = 20
+DAMAGED_NAMED = 5
 DEFINITIONS = (
     (
         "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean "
@@ -119,11 +120,30 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
                 f"{model}: {benchmarks['mvbench_acc']} is the mean over the {len(held)} sub-tasks that the runs hold; "
                 f"MVBench has {MVBENCH_SUBTASKS} in the paper."
             )
+        found += _concealed(str(model), of_model)
         stored = {name for run in of_model for name in run.samples["benchmark"].unique()}
         if others := sorted(stored - set(benchmarks.values())):
             found.append(f"{model}: also in the runs, not in this table: {', '.join(others)}.")
         found += _about_paper(str(model), paper)
     return list(dict.fromkeys(found))
+
+
+def _concealed(model: str, runs: list[Run]) -> list[str]:
+    """Which videos are damaged, so that their decoder made frames up or left some out: those of rows that count it."""
+    damaged: dict[str, int] = {}
+    answers = 0
+    for samples in (run.samples for run in runs if "decode_errors" in run.samples):
+        rows = samples[pd.to_numeric(samples["decode_errors"]) > 0]
+        answers += len(rows)
+        damaged |= {f"{row['benchmark']}/{row['video']}": int(row["decode_errors"]) for _, row in rows.iterrows()}
+    if not damaged:
+        return []
+    named = ", ".join(f"{video} ({errors})" for video, errors in sorted(damaged.items())[:DAMAGED_NAMED])
+    more = ", ..." if len(damaged) > DAMAGED_NAMED else ""
+    return [
+        f"{model}: {answers} answers are about {len(damaged)} damaged videos, whose decoding errors were concealed "
+        f"(frames made up or left out): {named}{more}."
+    ]
 
 
 def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
