@@ -96,7 +96,7 @@ class Judge:
         todo = [one for one in dict.fromkeys(questions) if self._key(one) not in known]
         cache.parent.mkdir(parents=True, exist_ok=True)
         unjudged: dict[Question, str] = {}
-        with cache.open("a") as lines, ThreadPoolExecutor(self.workers) as pool:
+        with cache.open("a", encoding="utf-8") as lines, ThreadPoolExecutor(self.workers) as pool:
             asked = {pool.submit(self._ask, one): one for one in todo}
             for answer in tqdm(as_completed(asked), "judge", len(todo)):
                 one = asked[answer]
@@ -117,7 +117,7 @@ class Judge:
     def _read(self, cache: Path) -> dict[str, Verdict]:
         if not cache.exists():
             return {}
-        *complete, torn = cache.read_text().split("\n")
+        *complete, torn = cache.read_text(encoding="utf-8").split("\n")
         if torn:
             os.truncate(cache, cache.stat().st_size - len(torn.encode()))
         found = [json.loads(line) for line in complete]
@@ -168,7 +168,7 @@ def judge_of(config: DictConfig) -> Judge | None:
     judge = Judge(config.base_url, config.model, workers=config.workers)
     if config.prompt_file is None:
         return judge
-    text = Path(config.prompt_file).read_text()
+    text = Path(config.prompt_file).read_text(encoding="utf-8")
     return replace(judge, prompt=text, prompt_version=hashlib.sha256(text.encode()).hexdigest()[:12])
 
 

@@ -142,4 +142,4 @@ def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def write_resolved(config: DictConfig, path: Path) -> None:
-    path.write_text(OmegaConf.to_yaml(config, resolve=True))
+    path.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
