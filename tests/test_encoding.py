@@ -23,7 +23,7 @@ def opens_text(call: ast.Call) -> bool:
         return True
     # A path's mode comes first, that of the built-in `open` second; what is no mode is a path, as of `av.open(path)`.
     given = call.args if of_path else call.args[1:]
-    mode = getattr(given[0], "value", None) if given else "r"
+    mode = getattr(given[0], "value", None) if given else None if call.keywords and of_path else "r"
     return name == "open" and re.fullmatch(r"[rwax]\+?t?", str(mode)) is not None
 
 
