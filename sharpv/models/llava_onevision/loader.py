@@ -28,8 +28,9 @@ class LlavaOnevisionModel(ModelConfig):
             dtype=getattr(torch, self.dtype),
             attn_implementation=self.backend(),
             use_safetensors=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return Loaded(
             name=self.name,
             adapter=adapter_for(model.to(self.torch_device()).eval()),
