@@ -25,7 +25,7 @@ dataclasses.replace(model, path=sys.argv[1]).load()
 
 
 def declares_code(folder: Path, name: str, classes: dict[str, str], **changed: str) -> Path:
-    """A copy of the tiny checkpoint, one of whose configurations names classes of `evil.py`, and the file it touches."""
+    """A copy of the tiny checkpoint with a configuration that names classes of `evil.py` and the file it touches."""
     shutil.copytree(CHECKPOINT, folder)
     marker = folder / "ran"
     (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Evil: ...\n", encoding="utf-8")
