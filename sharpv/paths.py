@@ -45,6 +45,13 @@ def judge_key() -> str:
     return os.environ.get("OPENAI_API_KEY", "none")
 
 
+def prepare_command_line() -> None:
+    """Hydra raises its errors instead of printing them, and progress bars, also of libraries, show only what takes more
+    than a second; call before either is imported."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TQDM_DELAY", "1")
+
+
 def go_offline() -> None:
     """Keep Hugging Face libraries off the network; call before they are imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
