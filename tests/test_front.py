@@ -84,7 +84,7 @@ def told(monkeypatch, capsys, tmp_path):
         ("pruner.visual=null pruner.memory=null", "prunes nothing"),
         ("+pruner.keep=1", "keep is unknown"),
         ("judge=null", "judge=null must be a mapping"),
-        ("judge.base_url=localhost", "must be an address"),
+        ("judge.base_url=localhost", "judge.base_url is no address"),
         ("judge.base_url=http://localhost:1/v1", "has no effect: tiny_mvbench has no open answers"),
         ("judge.workers=0", "judge.workers=0 must be"),
         ("judge.workers=abc", "judge.workers='abc' must be"),

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from tenacity import RetryError
 
+from sharpv.benchmarks.judge import require_no_secret
 from sharpv.configuration import settings
 from sharpv.configuration.configure import CONFIGS, quoted, register_resolvers, require_effect
 from sharpv.models.loaded import ModelConfig
@@ -60,6 +61,10 @@ def overrides(arguments: list[str]) -> list[str]:
         if first not in COMMANDS:
             raise ValueError(f"unknown command {first!r}.{nearest(first, COMMANDS)}")
         first = f"command={first}"
+    for argument in [first, *others]:
+        # Before Hydra, which prints the command lines of a sweep.
+        if (given := argument.partition("="))[0].lstrip("+") == "judge.base_url" and given[2] not in ("", "null"):
+            require_no_secret(given[2])
     return [quoted(argument) for argument in [first, *others] if argument]
 
 

@@ -25,6 +25,7 @@ TEXTS = (
 """Settings that are free text or a path."""
 STAGES = ("visual", "memory", "visual_options", "memory_options")
 """What a pruner's configuration says of its two stages."""
+OPTIONS = ("visual_options", "memory_options")
 FIELDS = ("name", "method", "kind", *STAGES, "seeds")
 
 
@@ -109,7 +110,8 @@ def stage(group: str, choice: Any, options: DictConfig | None, model: DictConfig
 
 def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
     """The table rows, one a seed, of a pruner configuration. ValueError for fields or seeds that it cannot have."""
-    if odd := {*map(str, pruner)} ^ {*FIELDS}:
+    given = {*map(str, pruner)}
+    if odd := (given - {*FIELDS}) | ({*FIELDS} - given - {*OPTIONS}):
         wrong = [f"{name} is {'unknown' if name in pruner else 'missing'}" for name in sorted(odd)]
         raise ValueError(f"pruner {pruner.get('name')!r}: {', '.join(wrong)}; its fields are {', '.join(FIELDS)}")
     if not holds(pruner.seeds, list[int]) or not pruner.seeds or min(pruner.seeds) < 0:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from sharpv.benchmarks.judge import judge_of
 from sharpv.checks import holds
 from sharpv.configuration import configure
 
@@ -69,7 +70,7 @@ RULES = {
     "question": _or_null(TEXT),
     "options": _list_of("answers", str | int | float | bool),
     "scoring": Rule("ours or upstream", lambda value: value in ("ours", "upstream")),
-    "judge.base_url": _or_null(Rule("an address, http://... or https://...", lambda value: _is_address(value))),
+    "judge.base_url": _or_null(TEXT),
     "judge.model": TEXT,
     "judge.prompt_file": _or_null(TEXT),
     "judge.workers": _whole(1, MOST_WORKERS),
@@ -80,10 +81,6 @@ RULES = {
 }
 """Of each setting by its name."""
 OF_BENCHMARK = {"name": TEXT, "task": TEXT, "data": TEXT, "columns": NAMES}
-
-
-def _is_address(value: Any) -> bool:
-    return isinstance(value, str) and re.match(r"https?://[^/\s]", value) is not None
 
 
 def require(config: DictConfig) -> None:
@@ -100,6 +97,7 @@ def require(config: DictConfig) -> None:
     for benchmark in benchmarks:
         for name, rule in OF_BENCHMARK.items():
             _require(f"benchmark.{name}", benchmark.get(name), rule)
+    judge_of(config.judge)
     if config.judge.base_url is not None and not any(benchmark.get("judged") for benchmark in benchmarks):
         named = ", ".join(benchmark.name for benchmark in benchmarks)
         raise ValueError(f"judge.base_url has no effect: {named} has no open answers to judge; leave it out")
