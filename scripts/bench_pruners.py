@@ -317,8 +317,8 @@ def main() -> None:
         f"{TOWER_SIDE**2} patches x {TOWER_HEADS} heads x {TOWER_HEAD_WIDTH}. The machine may have been shared.",
         "",
     ]
-    path.write_text("\n".join([*head, *lines, ""]))
-    print(path.read_text())
+    path.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+    print(path.read_text(encoding="utf-8"))
     print(f"written to {path}")
 
 

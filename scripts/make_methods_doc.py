@@ -197,9 +197,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replay", action="store_true", help="replay tests/golden and write results/golden.json anew")
     if parser.parse_args().replay:
-        RECORD.write_text(json.dumps(replay_all(), indent=1, sort_keys=True) + "\n")
+        RECORD.write_text(json.dumps(replay_all(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(document(json.loads(RECORD.read_text()), json.loads(ROUNDING.read_text())))
+    DOCUMENT.write_text(
+        document(json.loads(RECORD.read_text(encoding="utf-8")), json.loads(ROUNDING.read_text(encoding="utf-8"))),
+        encoding="utf-8",
+    )
     print(f"written to {DOCUMENT}")
 
 

@@ -70,5 +70,5 @@ def measure(methods: list[VisualPruner]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    RECORD.write_text(json.dumps(measure(METHODS), indent=1) + "\n")
+    RECORD.write_text(json.dumps(measure(METHODS), indent=1) + "\n", encoding="utf-8")
     print(f"written to {RECORD}")

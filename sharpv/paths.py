@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NO_KEY = "none"
 
 
 def results_dir() -> Path:
@@ -61,8 +62,15 @@ def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Pat
 
 
 def judge_key() -> str:
-    """Key for the judge's endpoint: $OPENAI_API_KEY; local servers take any."""
-    return os.environ.get("OPENAI_API_KEY", "none")
+    """Key for the judge's endpoint: $OPENAI_API_KEY; local servers take any, so without one NO_KEY."""
+    return os.environ.get("OPENAI_API_KEY") or NO_KEY
+
+
+def prepare_command_line() -> None:
+    """Hydra raises its errors instead of printing them, and progress bars, also of libraries, show only what takes more
+    than a second; call before either is imported."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TQDM_DELAY", "1")
 
 
 def go_offline() -> None:

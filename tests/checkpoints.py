@@ -34,7 +34,9 @@ def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
         save_file(kept, folder / f"model-0000{shard}-of-00002.safetensors", {"format": "pt"})
     model.config.save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(gzip.decompress(TOKENIZER.read_bytes()))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>"}), encoding="utf-8"
+    )
     return model
 
 

@@ -93,15 +93,15 @@ def write_run(folder, rows, paper_name=None, status="complete", questions=QUESTI
         "hardware": {"device": "cpu"},
     }
     record |= {"attention": "sdpa", "command": "python run.py", "created": "2026-11-21", "git": "abc"} | info
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     lines = [sample(question, **settings) for settings, _ in rows for question in questions]
     scores = [
         score(question, settings["row"], right(question), settings.get("seed", 0))
         for settings, right in rows
         for question in questions
     ]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores))
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores), encoding="utf-8")
     return folder
 
 

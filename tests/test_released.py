@@ -84,7 +84,7 @@ def downloaded(home):
         root = home / "hub" / f"models--{configure.load('model', name).path.replace('/', '--')}"
         snapshot = root / "snapshots" / REVISION
         (root / "refs").mkdir(parents=True)
-        (root / "refs" / "main").write_text(REVISION)
+        (root / "refs" / "main").write_text(REVISION, encoding="utf-8")
         if name == "pllava_7b":
             write_pllava(snapshot)
         else:
@@ -105,7 +105,7 @@ def test_table_4_of_the_paper_runs_unchanged_on_checkpoints_and_data_where_the_h
         "LLaVA-OneVision 7B": 4,
         "PLLaVA 7B": 4,
     }
-    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4.md").read_text()
+    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -117,7 +117,9 @@ def test_table_3_of_the_paper_runs_unchanged_too(downloaded, tmp_path):
     table = pd.read_csv(tmp_path / "table3.csv")
     assert table.groupby("model")["method"].count().to_dict() == {"LLaVA-OneVision 7B": 14}
     assert table[["videomme_wo", "nextqa_mc", "actnetqa_acc", "actnetqa_score", "paper_avg_acc"]].notna().any().all()
-    assert "actnetqa: answers scored by containment of the right answer" in (tmp_path / "table3.md").read_text()
+    assert "actnetqa: answers scored by containment of the right answer" in (tmp_path / "table3.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.slow
@@ -126,7 +128,9 @@ def test_check_names_what_is_missing_and_what_is_there(home, tmp_path):
     assert ran.returncode == 1
     assert "hf download llava-hf/llava-onevision-qwen2-7b-ov-hf" in ran.stdout
     assert "1 of 5 missing (2 questions become errors)" in ran.stdout
-    assert [Path(line).exists() for line in (tmp_path / "missing" / "videomme.txt").read_text().splitlines()] == [False]
+    assert [
+        Path(line).exists() for line in (tmp_path / "missing" / "videomme.txt").read_text(encoding="utf-8").splitlines()
+    ] == [False]
     assert "ok       videos of nextqa: all 3, 6 questions" in ran.stdout
     ready = run(home, tmp_path, "check", "model=tiny", "benchmark=nextqa")
     assert (ready.returncode, ready.stdout.splitlines()[-1]) == (0, "a run can start")
@@ -141,7 +145,7 @@ def docs(benchmark):
     }
     path = next((FIXTURES / "hub").glob(f"datasets--{files[benchmark]}"))
     if path.suffix == ".json":
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     return pd.read_parquet(path).to_dict("records")
 
 

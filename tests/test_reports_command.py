@@ -59,7 +59,7 @@ def test_each_table_is_written_from_a_named_run(name, tmp_path, capsys):
 def test_a_report_of_another_name_is_a_table_like_table_3_in_its_folder(tmp_path):
     run = write_run(tmp_path / "run", PAIR)
     write_report("mine/floor", [run], tmp_path, PAPER, COLUMNS, "What mine can tell apart")
-    assert (tmp_path / "mine" / "floor.md").read_text().startswith("# What mine can tell apart")
+    assert (tmp_path / "mine" / "floor.md").read_text(encoding="utf-8").startswith("# What mine can tell apart")
 
 
 def test_figure_5_has_its_picture_beside_the_table(tmp_path):
@@ -88,7 +88,7 @@ def test_the_audit_is_written_where_asked(tmp_path, capsys):
 
 def test_an_unfinished_store_is_refused_by_message(tmp_path, capsys):
     run = write_run(tmp_path / "run", PAIR)
-    info = json.loads((run / "run.json").read_text()) | {"schema": 99}
-    (run / "run.json").write_text(json.dumps(info))
+    info = json.loads((run / "run.json").read_text(encoding="utf-8")) | {"schema": 99}
+    (run / "run.json").write_text(json.dumps(info), encoding="utf-8")
     assert main(["table3", str(run), "--output", str(tmp_path)]) == 2
     assert "schema 99" in capsys.readouterr().err

@@ -47,7 +47,7 @@ class Cell:
     def info(self) -> dict[str, Any]:
         """run.json as it is, empty before the first run."""
         path = self.folder / "run.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def left(self, videos: set[Path] | None = None) -> list[work.Question]:
         """What has no answer yet, of these videos (None = all)."""
@@ -151,5 +151,5 @@ def _tasks_hash() -> str:
 def _write(path: Path, content: str) -> None:
     """Whole or not at all, whoever else writes it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(content)
+    partial.write_text(content, encoding="utf-8")
     partial.rename(path)

@@ -57,7 +57,7 @@ def incomplete(folder: Path) -> str | None:
     """What a checkpoint's folder lacks of configuration, tokenizer and safetensors shards; None where all are there."""
     wanted = ["config.json"]
     for index in folder.glob("*.safetensors.index.json"):
-        wanted += sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        wanted += sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     lacking = [name for name in wanted if not (folder / name).is_file() or not (folder / name).stat().st_size]
     if not any((folder / name).is_file() for name in TOKENIZERS):
         lacking.append(" or ".join(TOKENIZERS))

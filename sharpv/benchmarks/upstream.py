@@ -73,13 +73,13 @@ def compare(
 
 def write_beside(folders: list[Path], output: Path, name: str) -> Path:
     """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged."""
-    lines = [line for folder in folders for line in json.loads((folder / "upstream.json").read_text())]
+    lines = [line for folder in folders for line in json.loads((folder / "upstream.json").read_text(encoding="utf-8"))]
     table = pd.DataFrame(lines).groupby(["row", "benchmark"], sort=False)[["ours", "upstream"]].mean().reset_index()
     table["upstream - ours"] = table["upstream"] - table["ours"]
     table.to_csv(output / f"{name}_upstream.csv", index=False)
     found = f"lmms-eval {version('lmms-eval')}'s own scoring beside ours, in percent; empty: it has none offline."
     path = output / f"{name}_upstream.md"
-    path.write_text(f"{found}\n\n{table.to_markdown(index=False, floatfmt='.2f')}\n")
+    path.write_text(f"{found}\n\n{table.to_markdown(index=False, floatfmt='.2f')}\n", encoding="utf-8")
     return path
 
 

@@ -76,7 +76,7 @@ def calibrate(config: DictConfig, command: str, loaded: Loaded | None = None) ->
         require_available([model], [])
         loaded = model.load()
     print(f"command: {command}")
-    with unlabelled(loaded.name, settings.folder, settings.videos or 16) as files:
+    with unlabelled(loaded.name, settings.folder, settings.videos) as files:
         videos = encode(loaded, files, row.visual)
     source = settings.folder or f"scenes of training seeds from {FIRST_TRAINING_SEED}"
     print(f"{len(videos)} unlabelled videos on {loaded.name}: {source}")

@@ -192,9 +192,9 @@ def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
     output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper"
     write_report(config.table, folders, output, paper, columns, config.title)
-    print((output / f"{config.table}.md").read_text())
+    print((output / f"{config.table}.md").read_text(encoding="utf-8"))
     if config.scoring == "upstream":
-        print(upstream.write_beside(folders, output, config.table).read_text())
+        print(upstream.write_beside(folders, output, config.table).read_text(encoding="utf-8"))
     if config.wandb.mode != "disabled":
         from sharpv.reports.figures.build import write_figures
 

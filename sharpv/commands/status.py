@@ -34,7 +34,7 @@ def of_folder(folder: Path) -> dict[str, Any]:
     Counted are the rows that the latest command asked for, with the settings that they had in it (answers of earlier
     versions name none, and are not used again); `left` have neither an answer nor an error.
     """
-    info = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     rows = {(name, settings) for name, settings in info["requested"]["rows"]}
     answers: dict[tuple, dict[str, Any]] = {}
     for answer in read_samples(folder):

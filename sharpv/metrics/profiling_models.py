@@ -29,7 +29,9 @@ class Shape:
 
 
 def _tiny() -> LlavaOnevisionConfig:
-    return LlavaOnevisionConfig.from_pretrained(paths.REPOSITORY / "sharpv" / "tiny" / "checkpoint")
+    return LlavaOnevisionConfig.from_pretrained(
+        paths.REPOSITORY / "sharpv" / "tiny" / "checkpoint", trust_remote_code=False
+    )
 
 
 def _llava_onevision(width: int, feed_forward: int, depth: int, heads: int, kv_heads: int, vocabulary: int, tied: bool):
@@ -130,6 +132,6 @@ def load(name: str, folder: Path, device: torch.device, dtype: torch.dtype, atte
     if SHAPES[name].model_class is LlavaForConditionalGeneration:
         return load_pllava(folder, dtype=dtype, attn_implementation=attention).to(device)
     model = SHAPES[name].model_class.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
+        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
     )
     return model.to(device).eval()

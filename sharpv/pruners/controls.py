@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
@@ -21,6 +22,7 @@ class Control(VisualPruner):
     keep_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if (self.reference is None) == (self.keep_ratio is None):
             raise ValueError(
                 "a control takes either reference=<visual pruner> or keep_ratio=<share kept>, not both or neither"

@@ -42,7 +42,7 @@ def _table(options: argparse.Namespace) -> None:
     folders = _runs(options)
     columns = paper_columns([load_run(folder) for folder in folders])
     write_report(options.report, folders, options.output, options.paper, columns)
-    print((options.output / f"{options.report}.md").read_text())
+    print((options.output / f"{options.report}.md").read_text(encoding="utf-8"))
 
 
 def _figures(options: argparse.Namespace) -> None:

@@ -39,8 +39,8 @@ class Document:
     def write(self, stem: Path) -> None:
         """Write <stem>.md and <stem>.tex."""
         stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(f"{stem.name}.md").write_text(self.markdown())
-        stem.with_name(f"{stem.name}.tex").write_text(self.latex(stem.name))
+        stem.with_name(f"{stem.name}.md").write_text(self.markdown(), encoding="utf-8")
+        stem.with_name(f"{stem.name}.tex").write_text(self.latex(stem.name), encoding="utf-8")
 
     def markdown(self) -> str:
         """Warnings first, then each table, then the notes."""

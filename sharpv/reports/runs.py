@@ -16,7 +16,7 @@ def newest_runs(runs: Path) -> list[Path]:
 
     ValueError where `runs` holds none.
     """
-    infos = {path.parent: json.loads(path.read_text()) for path in sorted(runs.glob("*/run.json"))}
+    infos = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/run.json"))}
     complete = sorted(
         (folder for folder, info in infos.items() if info.get("status") == "complete"),
         key=lambda folder: infos[folder].get("reported", infos[folder]["created"]),
@@ -41,7 +41,10 @@ def paper_columns(runs: Sequence[Run]) -> dict[str, str]:
     ValueError where none is known.
     """
     stored = {name for run in runs for name in run.samples["benchmark"].unique()}
-    settings = [yaml.safe_load(path.read_text()) for path in sorted((REPOSITORY / "configs/benchmark").glob("*.yaml"))]
+    settings = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in sorted((REPOSITORY / "configs/benchmark").glob("*.yaml"))
+    ]
     columns = {column: one["task"] for one in settings if one["task"] in stored for column in one["columns"]}
     if not columns:
         raise ValueError(
@@ -56,6 +59,6 @@ def _rows(folder: Path) -> int:
 
 def described(folder: Path) -> str:
     """A run folder with its time and commit, for those who want to know what a report is made of."""
-    info = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     commit = info.get("git", info["versions"].get("git", "unknown"))
     return f"{folder} ({info['created']}, commit {commit})"

@@ -67,7 +67,7 @@ def load_run(folder: Path) -> Run:
     """
     if not (folder / "run.json").is_file():
         raise ValueError(f"{folder} holds no run.json: pass folders of results/runs/")
-    info = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     if info["schema"] != SCHEMA:
         raise ValueError(f"{folder} has schema {info['schema']}, this package reads {SCHEMA}: run it again")
     samples = [_flat(row) for row in read_samples(folder)]

@@ -56,7 +56,7 @@ def write_benchmarks(folder: Path) -> Path:
                 partial.rename(path)
             docs.append(json.dumps(doc))
         partial = folder / f"partial_{os.getpid()}_{name}.jsonl"
-        partial.write_text("\n".join(docs) + "\n")
+        partial.write_text("\n".join(docs) + "\n", encoding="utf-8")
         partial.rename(folder / f"{name}.jsonl")
     marker.touch()
     return folder

@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
                 pairs = {name: pair_of(name, *forced) for name in names}
                 results.append([settings | row for row in profiler.block(frames, pairs)])
         del model, profiler
-    base.with_suffix(".md").write_text(render(results.rows))
+    base.with_suffix(".md").write_text(render(results.rows), encoding="utf-8")
     drawn = draw(results.rows, base)
     print(f"written to {base}.md, .csv{drawn}")
     return 0

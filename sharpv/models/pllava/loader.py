@@ -35,7 +35,7 @@ class PllavaModel(ModelConfig):
             raise ValueError(
                 f"frames={self.frames}, but this checkpoint pools to {model.config.pooling_shape[0]} frames"
             )
-        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
         return Loaded(
             name=self.name,
             adapter=adapter_for(model.to(self.torch_device())),

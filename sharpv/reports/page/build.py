@@ -70,19 +70,19 @@ def write_page(run_dirs: Sequence[Path], output: Path, videos: Path, figures: Pa
         *((f"figure-{i}", base64.b64encode(path.read_bytes()).decode()) for i, path in enumerate(drawings)),
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render(index["model"], packed(index), blocks))
+    output.write_text(render(index["model"], packed(index), blocks), encoding="utf-8")
 
 
 def render(title: str, index: str, blocks: Sequence[tuple[str, str]]) -> str:
     """The page around its data: `index` and the contents of the blocks (id, content) are base64."""
-    scripts = [(ASSETS / name).read_text() for name in SCRIPTS]
+    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (ASSETS / "page.html.jinja").read_text()
+        (ASSETS / "page.html.jinja").read_text(encoding="utf-8")
     )
     return template.render(
         title=title,
-        style=(ASSETS / "page.css").read_text(),
+        style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=" ".join(f"'sha256-{digest}'" for digest in hashes),
         index=index,

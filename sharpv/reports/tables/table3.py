@@ -50,9 +50,13 @@ def write_table3(
         for model, lines in table.groupby("model", sort=False)
         if (section := settings_section([run for run in runs if model_name(run) == model], lines))
     }
-    (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes, title, settings))
+    (output / f"{name}.md").write_text(
+        table3_text.markdown(table, paper, warnings, notes, title, settings), encoding="utf-8"
+    )
     stages = [f"{model}, {': '.join(line.cells)}" for model, part in settings.items() for line in part.lines]
-    (output / f"{name}.tex").write_text(table3_text.latex(table, paper, warnings, notes + stages, title))
+    (output / f"{name}.tex").write_text(
+        table3_text.latex(table, paper, warnings, notes + stages, title), encoding="utf-8"
+    )
     return table
 
 
