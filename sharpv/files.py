@@ -1,0 +1,126 @@
+"""Files that several processes share: written whole or not at all, appended to and read by lines, held alone."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+BLOCK = 1 << 20
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What the system refuses here (a full disk, a folder without permission) as ValueError with file and way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            way = f"the file system of {path} has no file locks: set SHARPV_RESULTS to a folder elsewhere"
+        else:
+            reason = error.strerror or error
+            way = f"cannot write {path}: {reason}; mend that or set SHARPV_RESULTS to a folder elsewhere"
+        raise ValueError(f"{way}. What is answered is stored: the same command goes on there") from error
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, whole or not at all, whoever else writes it; its folder is made where it lacks.
+
+    ValueError where that is refused; nothing half-written stays behind.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append JSON lines, those of one call together, and sync them to disk; ValueError where that is refused."""
+    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    with told(path), path.open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cut_torn_line(file)
+        file.write(lines.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever holds it; a process that dies lets it go."""
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    with file:
+        with told(path):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def cut_torn_line(file: IO[bytes]) -> None:
+    """Cut off what stands behind the last line end, left by a kill in mid-write."""
+    size = whole = file.seek(0, os.SEEK_END)
+    while whole:
+        start = max(0, whole - BLOCK)
+        file.seek(start)
+        end = file.read(whole - start).rfind(b"\n")
+        whole = start + end + 1 if end >= 0 else start
+        if end >= 0:
+            break
+    if whole < size:
+        file.truncate(whole)
+        os.fsync(file.fileno())
+
+
+def read_jsonl(path: Path, problem: Callable[[dict], str] = lambda row: "") -> list[dict]:
+    """The objects of a JSON-lines file, oldest first; a missing file is empty. A last line without its newline that
+    does not parse was torn by a kill and is left out.
+
+    ValueError, naming file and line, for any other line that is no JSON object, or in which `problem` finds one.
+    """
+    if not path.is_file():
+        return []
+    *lines, last = path.read_bytes().split(b"\n")
+    rows = [parsed(path, number, line, problem) for number, line in enumerate(lines, start=1)]
+    if last:
+        try:
+            json.loads(last)
+        except ValueError:
+            return rows
+        rows.append(parsed(path, len(lines) + 1, last, problem))
+    return rows
+
+
+def parsed(path: Path, number: int, line: bytes, problem: Callable[[dict], str]) -> dict:
+    """The object of one line, as in `read_jsonl`."""
+    try:
+        row = json.loads(line, parse_constant=_refuse)
+        found = problem(row) if isinstance(row, dict) else "is no JSON object"
+    except ValueError as error:
+        row, found = {}, f"is broken ({error})"
+    if found:
+        raise ValueError(f"{path} line {number}: {found}; delete this line and start the run again")
+    return row
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a whole file; ValueError, naming it, where it holds something else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is broken ({error}): delete it and start the run again, answers are kept") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object: delete it and start the run again, answers are kept")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"JSON knows no {constant}")
