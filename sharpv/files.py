@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 BLOCK = 1 << 20
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -45,12 +46,22 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Append JSON lines, those of one call together, and sync them to disk; ValueError where that is refused."""
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    with told(path), path.open("ab+") as file:
+    with told(path), path.open("ab+", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         cut_torn_line(file)
-        file.write(lines.encode())
-        file.flush()
+        write_synced(file, lines.encode())
+
+
+def write_synced(file: FileIO, content: bytes) -> None:
+    """Append to an unbuffered file and sync it to disk; where the disk refuses, nothing of it stays."""
+    end, rest = file.seek(0, os.SEEK_END), memoryview(content)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 @contextmanager
@@ -65,7 +76,7 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def cut_torn_line(file: IO[bytes]) -> None:
+def cut_torn_line(file: FileIO) -> None:
     """Cut off what stands behind the last line end, left by a kill in mid-write."""
     size = whole = file.seek(0, os.SEEK_END)
     while whole:

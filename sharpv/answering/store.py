@@ -11,11 +11,12 @@ import json
 import os
 import platform
 import re
+from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from sharpv.files import cut_torn_line, parsed, told
+from sharpv.files import cut_torn_line, parsed, told, write_synced
 
 SCHEMA = 1
 KEPT = ("key", "status", "error", "row", "seed", "raw", "prompt_tokens", "visual_kept", "output_tokens", "token_budget")
@@ -33,8 +34,8 @@ class RowStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._file: BinaryIO | None = None
-        self._claims: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._claims: FileIO | None = None
         self.read()
 
     @property
@@ -74,9 +75,7 @@ class RowStore:
             raise ValueError(f"the row of {row['key']} holds a number that JSON does not know: {error}") from error
         file = self._own()
         with told(self.path):
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+            write_synced(file, line.encode())
         start, number = self._seen.get(self.path, (0, 0))
         self._seen[self.path] = start + len(line), number + 1
         self.rows[row["key"]] = _slim(row)
@@ -93,7 +92,7 @@ class RowStore:
         if self._claims is None:
             with told(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._claims = (self.folder / "claims").open("ab")
+                self._claims = (self.folder / "claims").open("ab", buffering=0)
         try:
             with told(self.folder / "claims"):
                 fcntl.lockf(self._claims, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, _byte(video))
@@ -115,7 +114,7 @@ class RowStore:
                 file.close()
         self._file = self._claims = None
 
-    def _own(self) -> BinaryIO:
+    def _own(self) -> FileIO:
         if self._file is None:
             with told(self.folder):
                 self._file = _free_file(self.folder)
@@ -145,12 +144,12 @@ def _byte(video: Path) -> int:
     return int(hashlib.sha256(str(video).encode()).hexdigest()[:15], 16)
 
 
-def _free_file(folder: Path) -> BinaryIO:
+def _free_file(folder: Path) -> FileIO:
     """The first file of this host that no living process holds, repaired and open for appending."""
     folder.mkdir(parents=True, exist_ok=True)
     host = re.sub(r"[^\w-]", "_", platform.node()) or "host"
     for slot in count():
-        file = (folder / f"samples.{host}-{slot}.jsonl").open("ab+")
+        file = (folder / f"samples.{host}-{slot}.jsonl").open("ab+", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -13,11 +13,15 @@ def record_of(experiment: str) -> Path:
     """The record of an experiment that was run here; ValueError naming those there are."""
     path = record_path(experiment)
     if not path.is_file():
-        folder = results_dir() / "experiments"
-        names = sorted(str(one.relative_to(folder).with_suffix("")) for one in folder.rglob("*.json"))
-        known = f"there are: {', '.join(names)} (EXPERIMENT=NAME)" if names else "none was run here"
-        raise ValueError(f"no record of an experiment {experiment!r} in {folder}, {known}; `make table3` makes table3")
+        known = f"there are: {', '.join(experiments())} (EXPERIMENT=NAME)" if experiments() else "none was run here"
+        raise ValueError(f"no record of an experiment {experiment!r}, {path}; {known}; `make table3` makes table3")
     return path
+
+
+def experiments() -> list[str]:
+    """The experiments that were run here and can be reported."""
+    folder = results_dir() / "experiments"
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json"))
 
 
 def marked(title: str, runs: Sequence[Run]) -> str:
