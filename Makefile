@@ -46,7 +46,7 @@ fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above);
 	@$(TABLE)
 
 figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
-	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT) $(if $(filter table3,$(EXPERIMENT)),,--output results/$(EXPERIMENT)_figures)
+	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT)
 
 categories: setup ## accuracy by sub-task of Table 3 (EXPERIMENT=NAME for another that was run); writes results/last_categories.*
 	@$(RUN) -m sharpv.reports categories --experiment $(EXPERIMENT)

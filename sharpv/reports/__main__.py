@@ -59,9 +59,9 @@ def _figures(options: argparse.Namespace) -> None:
         raise ValueError(f"--question {options.question!r} must be TASK/NUMBER, as in tiny_mvbench_dot_count/3")
     rows = [row for row in options.rows.split(",") if row]
     question = (task, int(number)) if options.question else None
-    written, left_out = write_figures(
-        folders, options.output, options.paper / "table3.csv", options.videos, question, rows
-    )
+    name = "figures" if options.experiment == "table3" and not options.runs else f"{options.experiment}_figures"
+    output = options.output or results_dir() / name
+    written, left_out = write_figures(folders, output, options.paper / "table3.csv", options.videos, question, rows)
     print("\n".join(str(path) for path in written))
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     figures = reports.add_parser("figures", help="every figure that the runs hold data for, as SVG and PNG")
     figures.add_argument("runs", nargs="*", type=Path, help=several)
     figures.add_argument("--experiment", default="table3", help="an experiment that was run here")
-    figures.add_argument("--output", type=Path, default=results_dir() / "figures")
+    figures.add_argument("--output", type=Path, help="none: results/figures for table3, else results/<name>_figures")
     figures.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
     figures.add_argument(
         "--videos", type=Path, default=tasks_dir(), help="folder that holds the videos somewhere below"
