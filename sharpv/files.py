@@ -92,26 +92,35 @@ def cut_torn_line(file: FileIO) -> None:
 
 
 def read_jsonl(path: Path, problem: Callable[[dict], str] = lambda row: "") -> list[dict]:
+    """The objects of a JSON-lines file, as `each_row` gives them."""
+    return list(each_row(path, problem))
+
+
+def each_row(path: Path, problem: Callable[[dict], str]) -> Iterator[dict]:
     """The objects of a JSON-lines file, oldest first; a missing file is empty. A last line without its newline that
     does not parse was torn by a kill and is left out.
 
     ValueError, naming file and line, for any other line that is no JSON object, or in which `problem` finds one.
     """
     if not path.is_file():
-        return []
-    *lines, last = path.read_bytes().split(b"\n")
-    rows = [parsed(path, number, line, problem) for number, line in enumerate(lines, start=1)]
-    if last:
-        try:
-            json.loads(last)
-        except ValueError:
-            return rows
-        rows.append(parsed(path, len(lines) + 1, last, problem))
-    return rows
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n") and _is_torn(line):
+                return
+            yield parsed(path, number, line, problem)
+
+
+def _is_torn(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
 
 
 def parsed(path: Path, number: int, line: bytes, problem: Callable[[dict], str]) -> dict:
-    """The object of one line, as in `read_jsonl`."""
+    """The object of one line, as in `each_row`."""
     try:
         row = json.loads(line, parse_constant=_refuse)
         found = problem(row) if isinstance(row, dict) else "is no JSON object"

@@ -25,9 +25,9 @@ def environment(folder):
 
 
 def start(folder, *options):
-    return subprocess.Popen(
-        [*RUN, *options], env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Hydra takes -m in front of settings only.
+    command = [*RUN[:2], *(one for one in options if one == "-m"), *RUN[2:], *(one for one in options if one != "-m")]
+    return subprocess.Popen(command, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def run(folder, *options, code=0):

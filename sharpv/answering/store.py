@@ -57,12 +57,14 @@ class RowStore:
                 continue
             with path.open("rb") as file:
                 file.seek(start)
-                *lines, _ = file.read().split(b"\n")
-            for number, line in enumerate(lines, start=number + 1):  # noqa: B020
-                row = parsed(path, number, line, problem)
-                if row["status"] == "ok" or not self.finished(row["key"]):
-                    self.rows[row["key"]] = _slim(row)
-            self._seen[path] = start + sum(len(line) + 1 for line in lines), number
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    start, number = start + len(line), number + 1
+                    row = parsed(path, number, line, problem)
+                    if row["status"] == "ok" or not self.finished(row["key"]):
+                        self.rows[row["key"]] = _slim(row)
+            self._seen[path] = start, number
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row and sync it to disk; the row's `key` must be new or that of an error row that is run again.

@@ -11,6 +11,7 @@ from sharpv.files import read_jsonl, read_object
 from sharpv.reports.runs import experiments
 from sharpv.reports.store import read_samples
 
+FIELDS = ("key", "row", "settings", "task", "doc_id", "status", "error")
 HEADS = ("run", "model", "benchmark", "status", "rows", "asked", "answered", "failed", "left", "scored", "created")
 
 
@@ -48,7 +49,7 @@ def of_folder(folder: Path) -> dict[str, Any]:
             f"{path} does not say what was asked ({error!r}): delete it and start the run again, answers are kept"
         ) from error
     answers: dict[tuple, dict[str, Any]] = {}
-    for answer in read_samples(folder):
+    for answer in read_samples(folder, FIELDS):
         row = answer["row"], answer.get("settings")
         if row in rows:
             answers[*row, answer["task"], answer["doc_id"]] = answer

@@ -4,7 +4,7 @@ A report reads an experiment's record, `results/experiments/<name>.json`, and of
 answers that were asked for; or run folders as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sharpv.answering.store import SCHEMA, problem
-from sharpv.files import read_jsonl, read_object
+from sharpv.files import each_row, read_jsonl, read_object
 
 __all__ = ["ALWAYS", "ANSWER", "NESTED", "Run", "load_run", "load_runs", "read_info", "read_jsonl", "read_samples"]
 ANSWER = ["row", "seed", "benchmark", "task", "doc_id"]
@@ -156,32 +156,39 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_samples(folder: Path) -> list[dict]:
+def read_samples(folder: Path, fields: tuple[str, ...] | None = None) -> list[dict]:
     """The stored answers of a run folder, one a key, joined from the files of all its processes: an answer before an
-    error, else the last line. ValueError naming file and line for one that is broken."""
-    return _joined(folder, problem)
+    error, else the last line; of each these fields (None = all). ValueError naming file and line for a broken one."""
+
+    def kept(row: dict) -> dict:
+        return row if fields is None else {name: row[name] for name in fields if name in row}
+
+    return _joined(folder, problem, kept)
 
 
-def _joined(folder: Path, wrong: Any) -> list[dict]:
+def _joined(folder: Path, wrong: Callable[[dict], str], kept: Callable[[dict], dict]) -> list[dict]:
+    """What is kept of each answer, nothing of one that is kept as an empty dict."""
     rows: dict = {}
     for path in sorted(folder.glob("samples*.jsonl")):
-        for row in read_jsonl(path, wrong):
+        for row in each_row(path, wrong):
             if row["status"] == "ok" or rows.get(row["key"], row)["status"] != "ok":
                 rows.pop(row["key"], None)
-                rows[row["key"]] = row
+                if part := kept(row):
+                    rows[row["key"]] = part
     return list(rows.values())
 
 
 def _samples(folder: Path, keys: set[str] | None) -> list[dict]:
     """The answers of these keys (None = all), flat."""
 
-    def wrong(row: dict) -> str:
-        if (found := problem(row)) or (keys is not None and row["key"] not in keys):
-            return found
-        fields = ALWAYS if row["status"] == "error" else ALWAYS + GENERATED
-        return _lacking(_flat(row), fields)
+    def asked(row: dict) -> bool:
+        return keys is None or row["key"] in keys
 
-    return [_flat(row) for row in _joined(folder, wrong) if keys is None or row["key"] in keys]
+    def wrong(row: dict) -> str:
+        fields = ALWAYS if row.get("status") == "error" else ALWAYS + GENERATED
+        return problem(row) or (_lacking(_flat(row), fields) if asked(row) else "")
+
+    return _joined(folder, wrong, lambda row: _flat(row) if asked(row) else {})
 
 
 def _scores(folder: Path) -> list[dict]:
