@@ -4,6 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
 ARGS ?=
+EXPERIMENT ?= table3
 TABLE = profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) $@) && $(RUN) run.py experiment=$@ profile=$$profile $(ARGS)
 BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --tokens 64 --repeats 9
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
@@ -15,7 +16,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.p
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 fig5 figures audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest train-tiny lock clean report demo new-method
+.PHONY: help setup table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -44,11 +45,14 @@ table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PR
 fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above); writes results/fig5.*
 	@$(TABLE)
 
-figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/
-	@$(RUN) -m sharpv.reports figures
+figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
+	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT)
 
-report: setup ## one HTML page of the newest complete experiment; writes results/report.html (RUNS=... VIDEOS=... for others)
-	@$(RUN) -m sharpv.reports.page.build $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
+categories: setup ## accuracy by sub-task of Table 3 (EXPERIMENT=NAME for another that was run); writes results/last_categories.*
+	@$(RUN) -m sharpv.reports categories --experiment $(EXPERIMENT)
+
+report: setup ## one HTML page of Table 3 (EXPERIMENT=NAME for another that was run; VIDEOS=FOLDER); writes results/report.html
+	@$(RUN) -m sharpv.reports.page.build --experiment $(EXPERIMENT) $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
 
 page-picture: setup ## screenshot of results/report.html, its table and a sample; needs Chromium; writes results/figures/page.png
 	@$(RUN) scripts/page_picture.py $(ARGS)

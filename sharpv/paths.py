@@ -12,6 +12,11 @@ def results_dir() -> Path:
     return _named("SHARPV_RESULTS") or REPOSITORY / "results"
 
 
+def record_path(experiment: str) -> Path:
+    """What an experiment asked for, written by its run and read by its reports."""
+    return results_dir() / "experiments" / f"{experiment}.json"
+
+
 def tasks_dir() -> Path:
     """Folder of our lmms-eval task YAMLs."""
     return REPOSITORY / "tasks"

@@ -40,8 +40,8 @@ def run(tmp_path):
 
 
 def store(folder, **fields):
-    lines = [json.loads(line) | fields for line in (folder / "samples.jsonl").read_text().splitlines()]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [json.loads(line) | fields for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 @pytest.fixture
@@ -80,12 +80,12 @@ def test_the_file_and_frames_that_the_model_saw_are_drawn(run, tmp_path, drawn, 
 
 
 def test_two_videos_of_one_name_are_two_on_the_page(run, tmp_path):
-    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     folders = {0: "a", 1: "star"}
     lines = [line | {"video_path": f"{folders[line['doc_id']]}/clip.mp4", "frame_places": PLACES} for line in lines]
-    (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     write_page([run], tmp_path / "page.html", tmp_path / "videos", tmp_path)
-    index = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])
+    index = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])
     assert index["videos"] == ["a/clip.mp4", "star/clip.mp4"]
     assert index["reasons"] == ["", ""]
 
@@ -97,7 +97,7 @@ def test_a_name_alone_that_two_files_have_is_not_guessed(run, tmp_path, what):
             draw(run, tmp_path, what)
     else:
         draw(run, tmp_path, what)
-        reasons = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])["reasons"]
+        reasons = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])["reasons"]
         assert "2 files are called clip.mp4" in reasons[0]
 
 
@@ -137,4 +137,4 @@ def test_damaged_videos_are_named_under_the_table(run, tmp_path):
 
 def noted(run, tmp_path):
     write_report("table3", [run], tmp_path, REPOSITORY / "results" / "paper", COLUMNS, None)
-    return (tmp_path / "table3.md").read_text()
+    return (tmp_path / "table3.md").read_text(encoding="utf-8")

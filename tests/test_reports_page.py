@@ -241,6 +241,16 @@ def run_script(name, results, *arguments, **environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+def test_what_a_memory_method_keeps_is_told_by_layer(tmp_path):
+    held = {name: [] for name in ("visual_rows", "cosine_visual", "cosine_system", "cosine_instruction")}
+    whole = {"layers": held | {"visual_kv": [288, 288]}, "visual_kept": 288}
+    cut = {"layers": held | {"visual_kv": [288, 72]}, "visual_kept": 288}
+    write_run(tmp_path / "run", 2, 2, changes={(0, 0): whole, (0, 1): cut})
+    write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
+    block = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["kept-0"])
+    assert block["held"] == [[None, None], [[1.0, 0.25], None]]
+
+
 needs_browser = pytest.mark.skipif(browser.EXECUTABLE is None, reason="no Chromium on this machine")
 
 
@@ -285,6 +295,49 @@ def test_filters_list_what_the_store_says(tab, index):
     assert listed(tab, "text=ONERROR") == [0]
     assert listed(tab, "outcome=failed") == [2]
     assert tab.run("document.getElementById('count').textContent") == f"1 of {QUESTIONS} questions"
+
+
+@needs_browser
+@pytest.mark.slow
+def test_any_row_may_be_the_one_that_another_is_compared_with(tab, index):
+    verdicts = {line["row"]: answers["verdict"] for line, answers in zip(index["lines"], index["answers"], strict=True)}
+    first, second = ([line["row"] for line in index["lines"]].index(row) for row in ("row_1", "row_2"))
+    lost = [q for q in range(QUESTIONS) if verdicts["row_2"][q] == RIGHT and verdicts["row_1"][q] in (WRONG, FAILED)]
+    assert 0 < len(lost) < QUESTIONS
+    assert listed(tab, f"line={first}&reference={second}&outcome=lost") == lost
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "address",
+    [
+        "line=length",
+        "line=99",
+        "outcome=constructor",
+        "order=toString",
+        "tab=constructor",
+        "reference=map",
+        "__proto__=x",
+    ],
+)
+def test_an_address_that_means_nothing_lists_everything(tab, address):
+    assert listed(tab, address) == list(range(QUESTIONS))
+    assert tab.errors == []
+
+
+@needs_browser
+@pytest.mark.slow
+def test_questions_keep_their_room_beside_many_rows(tmp_path):
+    write_run(tmp_path / "run", 8, 24)
+    write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
+    with browser.chromium() as opened:
+        opened.size(1380, 800)
+        opened.open(tmp_path / "page.html")
+        opened.run("go({ ...DEFAULTS, tab: 'samples' })")
+        opened.wait("document.querySelector('#list .row .head')")
+        assert opened.run("document.querySelector('#list .row .head').clientWidth") > 150
+        assert opened.errors == []
 
 
 @needs_browser

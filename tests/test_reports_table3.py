@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from sharpv.reports.store import load_run, read_jsonl
+from sharpv.reports.tables import paper_names
 from sharpv.reports.tables.table3 import write_table3
 
 PAPER_CSV = Path(__file__).parents[1] / "results" / "paper" / "table3.csv"
@@ -85,7 +86,9 @@ def wrong(*shares):
 def write_run(folder, rows, paper_name=None, status="complete", versions=None, display="Tiny LLaVA-OV", facts=None):
     """`rows`: (row settings, question -> right, or None for a sample that fails, questions)."""
     folder.mkdir(parents=True)
-    info = {"schema": 1, "model": {"name": "tiny", "paper_name": paper_name, "display": display}, "status": status}
+    model = {"name": "tiny", "paper_name": paper_name, "display": paper_name or display}
+    model["path"] = paper_names.CHECKPOINTS.get(paper_name, "somewhere")
+    info = {"schema": 1, "model": model, "status": status}
     info |= {"versions": versions or {"lmms_eval": "0.7.3"}, "hardware": {"device": "cpu", "cores": 2}}
     info |= {"command": "python run.py", "created": "2026-11-21"} | (facts or {})
     (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
@@ -194,7 +197,8 @@ def tables(text):
     return [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
 
 
-def test_a_model_of_the_paper_gets_its_printed_rows_and_the_gap(tmp_path):
+def test_a_model_of_the_paper_gets_its_printed_rows_and_the_gap_on_the_papers_benchmarks(tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_names, "BENCHMARKS", TINY)
     name = "LLaVA-OneVision 0.5B"
     table = write_table3([full_run(tmp_path / "run", paper_name=name)], tmp_path, PAPER_CSV, TINY).set_index("row")
     assert table.loc["dense", "model"] == name
@@ -299,7 +303,7 @@ def test_only_a_torn_last_line_is_forgiven(tmp_path):
     path.write_bytes(b'{"a": 1}\n{"a": 2}')
     assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
     path.write_bytes(b'{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(ValueError, match="line 2 is broken"):
+    with pytest.raises(ValueError, match="line 2: is broken"):
         read_jsonl(path)
 
 

@@ -69,12 +69,13 @@ def test_numbers_that_json_does_not_know_are_refused_and_nothing_is_written(tmp_
 def test_two_writers_at_once_have_a_file_each_and_see_each_other_when_they_read_again(tmp_path):
     one, other = RowStore(tmp_path), RowStore(tmp_path)
     assert one.path != other.path
+    first = one.path
     one.append({"key": "a", "status": "ok"})
     other.append({"key": "b", "status": "ok"})
     one.read()
     assert one.finished("b")
     one.close()
-    assert RowStore(tmp_path).path == one.path
+    assert RowStore(tmp_path).path == first
 
 
 def test_a_half_written_line_of_another_writer_is_left_out_not_cut(tmp_path):
@@ -105,3 +106,28 @@ def test_writers_killed_at_fifty_random_moments_lose_and_double_nothing(tmp_path
         content = path.read_bytes()
         path.write_bytes(content[: content.rfind(b"\n") + 1])
     assert sorted(row["key"] for row in lines(tmp_path)) == sorted(str(number) for number in range(4000))
+
+
+def hold(folder, video, ready):
+    store = RowStore(folder)
+    store.claim(video, wait=False)
+    store.append({"key": "a", "status": "ok"})
+    ready.set()
+    time.sleep(600)
+
+
+def test_a_video_that_another_process_works_on_is_passed_and_taken_over_when_that_dies(tmp_path):
+    ready, store = FORK.Event(), RowStore(tmp_path)
+    other = FORK.Process(target=hold, args=(tmp_path, tmp_path / "a.mp4", ready))
+    other.start()
+    ready.wait()
+    assert not store.claim(tmp_path / "a.mp4", wait=False)
+    assert store.claim(tmp_path / "b.mp4", wait=False)
+    other.kill()
+    assert store.claim(tmp_path / "a.mp4", wait=True)
+    assert store.finished("a"), "what the other wrote is read with the claim"
+
+
+def test_a_store_that_is_only_read_makes_no_folder_and_no_file(tmp_path):
+    RowStore(tmp_path / "runs" / "a").read()
+    assert not list(tmp_path.iterdir())

@@ -71,9 +71,12 @@ def compare(
     return {"ours": 100 * fmean(ours), "upstream": theirs}
 
 
-def write_beside(folders: list[Path], output: Path, name: str) -> Path:
-    """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged."""
-    lines = [line for folder in folders for line in json.loads((folder / "upstream.json").read_text(encoding="utf-8"))]
+def write_beside(compared: list[Path], output: Path, name: str) -> Path:
+    """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged.
+
+    compared: files with what `compare` found, one a cell.
+    """
+    lines = [line for path in compared for line in json.loads(path.read_text(encoding="utf-8"))]
     table = pd.DataFrame(lines).groupby(["row", "benchmark"], sort=False)[["ours", "upstream"]].mean().reset_index()
     table["upstream - ours"] = table["upstream"] - table["ours"]
     table.to_csv(output / f"{name}_upstream.csv", index=False)

@@ -52,6 +52,7 @@ class Random(Control):
     sample. `seed` separates repetitions of the row.
     """
 
+    draws = True
     per_frame: bool = True
     seed: int = 0
 

@@ -134,7 +134,8 @@ class PageData:
 
     def blocks(self) -> Iterable[dict[str, list]]:
         """Per block of questions and per line: `bits`, the kept tokens as the store packs them, and `shares`, rows fed
-        per frame where they are not just the count of kept tokens (merged rows), else None."""
+        per frame where they are not just the count of kept tokens (merged rows), else None, and `held`, which share of
+        the visual rows fed each layer's cache holds, None where all hold all."""
         for start in range(0, len(self.questions), QUESTIONS_A_BLOCK):
             span = slice(start, start + QUESTIONS_A_BLOCK)
             parts = [line.iloc[span] for line in self.by_line]
@@ -142,6 +143,7 @@ class PageData:
             yield {
                 "bits": [[bits if isinstance(bits, str) else None for bits in part["kept_bits"]] for part in parts],
                 "shares": [list(map(_shares, part["kept_bits"], part["kept_per_frame"], shapes)) for part in parts],
+                "held": [list(map(_held, part["layers.visual_kv"], part["visual_kept"])) for part in parts],
             }
 
 
@@ -161,6 +163,12 @@ def _verdict(status: Any, score: float) -> int:
 
 def _rounded(values: pd.Series) -> list[float | None]:
     return [None if isnan(value) else round(value, 4) for value in values.astype(float)]
+
+
+def _held(counts: Any, fed: Any) -> list[float] | None:
+    if not isinstance(counts, list) or all(count == fed for count in counts):
+        return None
+    return [round(count / fed, 3) for count in counts]
 
 
 def _shares(bits: Any, per_frame: Any, shape: tuple[int, int, int] | None) -> list[float] | None:

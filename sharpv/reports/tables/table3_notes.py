@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from sharpv.reports.comparison import model_name
 from sharpv.reports.store import Run
+from sharpv.reports.tables.paper_names import of_paper
 from sharpv.reports.tables.settings import mixed_scorers, open_answers
 from sharpv.reports.tables.table3_columns import ACCURACIES
 
@@ -71,14 +73,14 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
             )
         if line["n_missing"]:
             found.append(f"INCOMPLETE {row}: {line['n_missing']} answers that other rows have were not run.")
-    for model in dict.fromkeys(_name(run) for run in runs):
-        infos = [run.info for run in runs if _name(run) == model]
+    for model in dict.fromkeys(model_name(run) for run in runs):
+        infos = [run.info for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
             for part in sorted({part for info in infos for part in info[what]}):
                 values = sorted({str(info[what].get(part)) for info in infos})
                 if len(values) > 1:
                     found.append(f"MIXED {what} of {model}: {part} is {' and '.join(values)} in different runs.")
-        of_model = [run.samples for run in runs if _name(run) == model and "device" in run.samples]
+        of_model = [run.samples for run in runs if model_name(run) == model and "device" in run.samples]
         devices = sorted({device for samples in of_model for device in samples["device"].dropna().unique()})
         if len(devices) > 1:
             found.append(f"MIXED devices of {model}: answers come from {' and '.join(devices)}; do not compare times.")
@@ -88,17 +90,20 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
 def unfinished(runs: list[Run]) -> list[str]:
     """A sentence for each run that did not end well."""
     return [
-        f"INCOMPLETE RUN {run.folder.name} of {_name(run)}: its status is {run.info['status']}."
+        f"INCOMPLETE RUN {run.folder.name} of {model_name(run)}: its status is {run.info['status']}."
         for run in runs
         if run.info["status"] != "complete"
     ]
 
 
 def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
-    """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each."""
+    """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each.
+
+    paper: the published lines that stand beside these runs.
+    """
     found = [*DEFINITIONS, *open_answers(runs)]
     for model, lines in table.groupby("model", sort=False):
-        of_model = [run for run in runs if _name(run) == model]
+        of_model = [run for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
             stated = dict.fromkeys(listed(run.info[what]) for run in of_model)
             found.append(f"{model}, {what}: {' / '.join(stated)}.")
@@ -124,7 +129,7 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
         stored = {name for run in of_model for name in run.samples["benchmark"].unique()}
         if others := sorted(stored - set(benchmarks.values())):
             found.append(f"{model}: also in the runs, not in this table: {', '.join(others)}.")
-        found += _about_paper(str(model), paper)
+        found += _about_paper(str(model), paper, any(of_paper(run.info["model"]) for run in of_model))
     return list(dict.fromkeys(found))
 
 
@@ -146,8 +151,10 @@ def _concealed(model: str, runs: list[Run]) -> list[str]:
     ]
 
 
-def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
+def _about_paper(model: str, paper: pd.DataFrame, is_papers: bool) -> list[str]:
     lines = paper[paper["model"] == model]
+    if lines.empty and is_papers:
+        return [f"{model}: these are not the paper's benchmarks, so no row of the paper stands beside its own."]
     if lines.empty:
         return [
             (
@@ -163,10 +170,6 @@ def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
             f"{line['own']:.2f}; the gap is against the printed number."
         )
     return found
-
-
-def _name(run: Run) -> str:
-    return run.info["model"]["paper_name"] or run.info["model"]["display"]
 
 
 def listed(values: Mapping) -> str:
