@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkpoints import write_pllava
+from checkpoints import TOWER, write_llava_video, write_pllava, write_qwen
 
 from sharpv.benchmarks import released, upstream
 from sharpv.configuration import configure
@@ -43,6 +43,15 @@ def family(name, folder):
     if name == "pllava_7b":
         write_pllava(folder)
         return ["model=pllava_7b", f"model.path={folder}", "model.dtype=float32"]
+    if name.startswith("qwen"):
+        write_qwen(folder, name[:-3])
+        sizes = ["model.frames=16", "++model.min_pixels=2304", "++model.max_pixels=2304"]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes]
+    if name == "llava_video_7b":
+        write_llava_video(folder)
+        tower = ",".join(f"{field}:{value}" for field, value in TOWER.items())
+        small = ["model.frames=8", "model.dtype=float32", "model.stop_tokens=['<|im_end|>']"]
+        return [f"model={name}", f"model.path={folder}", f"++model.tower={{{tower}}}", *small]
     small = ["model.frames=8", "model.dtype=float32", 'model.stop_tokens=["<|im_end|>"]']
     return ["model=llava_ov_7b", f"model.path={CHECKPOINT}", *small]
 
@@ -75,6 +84,22 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
         "nextqa": True,
         "actnetqa": False,
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llava_video_7b", "qwen2_5_vl_7b", "qwen3_vl_8b"])
+def test_the_newer_families_answer_two_benchmarks(home, tmp_path, name):
+    rows = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05", "vidcom2"]
+    arguments = [*family(name, tmp_path / "weights"), "benchmarks=[videomme,nextqa]", f"rows=[{','.join(rows)}]"]
+    ran = run(home, tmp_path, *arguments, "warm_up=0")
+    stored = [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in read_jsonl(path)]
+    assert ran.returncode == 1, ran.stderr
+    assert f"INCOMPLETE: {UNREADABLE * len(rows)} answers failed" in ran.stdout, {line["error"] for line in stored}
+    answered = [line for line in stored if line["status"] == "ok"]
+    assert {line["row"] for line in answered if line["token_budget"] < 1} == set(rows[1:])
+    assert all(line["flops"]["exact_vision"] > 0 for line in answered)
+    frames = 8
+    assert {(line["frames"], *line["grid"]) for line in answered} == {(frames, 6, 6)}
 
 
 @pytest.fixture

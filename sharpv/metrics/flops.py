@@ -56,15 +56,17 @@ class StageFlops:
         return self.vision + sum(self.prefill) + self.head
 
 
-def stage_flops(config: Any, frames: int, rows: list[int], reads: list[list[int]]) -> StageFlops:
+def stage_flops(
+    config: Any, frames: int, rows: list[int], reads: list[list[int]], grid: tuple[int, int] | None = None
+) -> StageFlops:
     """Per stage for any model config with a `vision_config` and a `text_config`.
 
     frames: that the tower encodes. rows: computed by each layer in prefill. reads: per decode step, cached rows that
-    each layer reads, the new one not counted.
+    each layer reads, the new one not counted. grid: tokens of a frame, where a model's videos differ in it.
     """
     shape = LanguageShape.of(config.text_config)
     return StageFlops(
-        exact_vision(config.vision_config, frames, shape.width),
+        exact_vision(config.vision_config, frames, shape.width, grid),
         exact_layers(shape, rows),
         _head(shape),
         [exact_decode(shape, step) for step in reads],
