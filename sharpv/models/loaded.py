@@ -58,10 +58,19 @@ class Loaded:
         return self.preprocessor(frames_THWC).to(self.adapter.model.dtype)
 
     def prompt_ids(self, text: str, video_rows: int) -> torch.Tensor:
-        """Ids of the dense prompt (1, N): tokenised with one video token, which is then repeated once a row."""
+        """Ids of the dense prompt (1, N): tokenised with one video token, which is then repeated once a row.
+
+        ValueError, which names the question, where the model has too few positions for them.
+        """
         ids = self.tokenizer(self.full_prompt(text).replace(VIDEO, self.video_token, 1)).input_ids
         place = ids.index(self.adapter.video_token_id)
         expanded = [*ids[:place], *[self.adapter.video_token_id] * video_rows, *ids[place + 1 :]]
+        positions = self.adapter.language_model.config.max_position_embeddings
+        if len(expanded) > positions:
+            raise ValueError(
+                f"the question {text[:80]!r}... makes a prompt of {len(expanded)} tokens, {video_rows} of them the "
+                f"video's; {self.name} has {positions} positions"
+            )
         return torch.tensor([expanded], device=self.device)
 
     def full_prompt(self, text: str) -> str:
