@@ -15,6 +15,7 @@ from tenacity import RetryError, retry, stop_after_attempt
 
 from sharpv.commands import front
 from sharpv.models.llava_onevision.loader import LlavaOnevisionModel
+from sharpv.tiny.benchmarks import write_benchmarks
 
 ROOT = Path(__file__).parents[1]
 
@@ -150,6 +151,8 @@ def test_a_cuda_device_that_is_not_there(told):
         ("vidcom2", "visual", "widths=[a]", "must be a list"),
         ("prunevid", "visual", "neighbours=2.5", "neighbours=2.5 must be"),
         ("evs", "visual", "keep_ratio=null", "keep_ratio=None must be"),
+        ("fastv", "memory", "layer=100", "nothing would be pruned"),
+        ("vtw", "memory", "layer=28", "nothing would be pruned"),
         ("evs", "visual", "keep=1", "unexpected keyword argument 'keep'"),
     ],
 )
@@ -219,6 +222,17 @@ def test_what_the_machine_lacks_is_one_line(error, words, capsys):
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_a_disk_that_is_full_while_the_tiny_data_is_made_leaves_no_partial_file(tmp_path, monkeypatch):
+    def half_written(path, *arguments):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("sharpv.tiny.benchmarks.write_mp4", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        write_benchmarks(tmp_path)
+    assert not list(tmp_path.rglob("partial*"))
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), AssertionError("x"), RuntimeError("x"), TypeError("x")])

@@ -174,6 +174,19 @@ class ModelConfig:
         if unknown := [token for token in self.stop_tokens if token not in known]:
             raise ValueError(f"model.stop_tokens={list(self.stop_tokens)}: the tokenizer does not know {unknown}")
 
+    def checkpoint_config(self) -> dict[str, Any]:
+        """The checkpoint's config.json, empty where it is not there; ValueError naming the file where it is none."""
+        try:
+            file = self.folder() / "config.json"
+        except ValueError:
+            return {}
+        if not file.is_file():
+            return {}
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is no configuration ({error})") from error
+
     def torch_device(self) -> torch.device:
         """The device to load to; ValueError where this machine has none such."""
         if self.device != "auto":
