@@ -213,6 +213,7 @@ def failed(*attempts):
         (failed(OSError(errno.ENOSPC, "No space left on device")), "No space left on device"),
         (failed(ValueError("what is wrong")), "what is wrong"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("Could not determine home directory."), "home directory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (ImportError("libx.so: failed to map segment from shared object"), "out of memory"),
     ],
@@ -241,32 +242,41 @@ def test_a_fault_of_ours_is_not_hidden(error):
         front.refusal(error)
 
 
-def test_results_that_is_a_file_is_one_line(tmp_path):
-    (tmp_path / "results").write_text("", encoding="utf-8")
-    answer = subprocess.run(
-        [sys.executable, "run.py", "limit=1"],
-        env=os.environ | {"SHARPV_RESULTS": str(tmp_path / "results")},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert answer.returncode == 2
-    assert "Traceback" not in answer.stderr
-    assert not list(tmp_path.rglob("*.partial"))
-    assert "error: Not a directory: " in answer.stderr
-
-
-@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])
-def test_ctrl_c_in_the_first_seconds_is_one_line(after_s, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "run.py", "limit=50"],
-        env=os.environ | {"SHARPV_RESULTS": str(tmp_path)},
+def run_py(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "run.py", *arguments],
+        env=os.environ | environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
     )
+
+
+def test_a_terminal_without_unicode_gets_escapes():
+    out, err = run_py("dry_run=true", "model.display=Mod\u00e8le", PYTHONIOENCODING="ascii").communicate()
+    assert "Mod\\xe8le: all build" in out, err
+
+
+def test_a_reader_that_has_enough_is_no_fault(tmp_path):
+    process = run_py("status", SHARPV_RESULTS=str(tmp_path))
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
+def test_results_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "results").write_text("", encoding="utf-8")
+    process = run_py("limit=1", SHARPV_RESULTS=str(tmp_path / "results"))
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert "Traceback" not in err
+    assert "error: Not a directory: " in err
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])
+def test_ctrl_c_in_the_first_seconds_is_one_line(after_s, tmp_path):
+    process = run_py("limit=50", SHARPV_RESULTS=str(tmp_path))
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
