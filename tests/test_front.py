@@ -160,6 +160,10 @@ def test_a_setting_of_a_method_that_cannot_be_right(told, pruner, stage, setting
     assert words in told(f"pruner={pruner}", f"++pruner.{stage}_options.{setting}")
 
 
+def test_a_method_that_needs_a_part_of_the_tower_which_is_not_there(told):
+    assert "'fastvid' needs the vision tower's pooling head" in told("pruner=fastvid")
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [

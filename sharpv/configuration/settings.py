@@ -12,6 +12,7 @@ from sharpv.benchmarks.judge import judge_of
 from sharpv.checks import holds
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
+from sharpv.pruners.fastvid import FastVID
 
 MOST_THREADS, MOST_WORKERS = 1024, 256
 LOADING = ("run", "calibrate", "demo")
@@ -106,13 +107,16 @@ def require(config: DictConfig) -> None:
         for model in [configure.load("model", name) for name in config.models] or [config.model]:
             built = configure.build(model)
             built.require_fit()
-            _require_depth(configure.table_rows(config, model), built.checkpoint_config())
+            _require_prunable(configure.table_rows(config, model), built.checkpoint_config())
 
 
-def _require_depth(rows: list[Row], checkpoint: dict[str, Any]) -> None:
-    """ValueError for a row whose memory stage cannot prune a decoder of the checkpoint's depth, where it is stated."""
+def _require_prunable(rows: list[Row], checkpoint: dict[str, Any]) -> None:
+    """ValueError for a row whose stages ask for a layer or a part of the tower that the checkpoint says it lacks."""
     depth = checkpoint.get("text_config", {}).get("num_hidden_layers")
+    headless = checkpoint.get("vision_config", {}).get("vision_use_head") is False
     for row in rows:
+        if headless and isinstance(row.visual, FastVID):
+            raise ValueError(f"row {row.name!r} needs the vision tower's pooling head, which this checkpoint lacks")
         if depth is not None and row.memory is not None:
             row.memory.check(depth)
 
