@@ -15,6 +15,7 @@ from tenacity import RetryError, retry, stop_after_attempt
 
 from sharpv.commands import front
 from sharpv.models.llava_onevision.loader import LlavaOnevisionModel
+from sharpv.tiny.benchmarks import write_benchmarks
 
 ROOT = Path(__file__).parents[1]
 
@@ -150,11 +151,17 @@ def test_a_cuda_device_that_is_not_there(told):
         ("vidcom2", "visual", "widths=[a]", "must be a list"),
         ("prunevid", "visual", "neighbours=2.5", "neighbours=2.5 must be"),
         ("evs", "visual", "keep_ratio=null", "keep_ratio=None must be"),
+        ("fastv", "memory", "layer=100", "nothing would be pruned"),
+        ("vtw", "memory", "layer=28", "nothing would be pruned"),
         ("evs", "visual", "keep=1", "unexpected keyword argument 'keep'"),
     ],
 )
 def test_a_setting_of_a_method_that_cannot_be_right(told, pruner, stage, setting, words):
     assert words in told(f"pruner={pruner}", f"++pruner.{stage}_options.{setting}")
+
+
+def test_a_method_that_needs_a_part_of_the_tower_which_is_not_there(told):
+    assert "'fastvid' needs the vision tower's pooling head" in told("pruner=fastvid")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +217,7 @@ def failed(*attempts):
         (failed(OSError(errno.ENOSPC, "No space left on device")), "No space left on device"),
         (failed(ValueError("what is wrong")), "what is wrong"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("Could not determine home directory."), "home directory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (ImportError("libx.so: failed to map segment from shared object"), "out of memory"),
     ],
@@ -221,38 +229,58 @@ def test_what_the_machine_lacks_is_one_line(error, words, capsys):
     assert said.count("\n") == 1
 
 
+def test_a_disk_that_is_full_while_the_tiny_data_is_made_leaves_no_partial_file(tmp_path, monkeypatch):
+    def half_written(path, *arguments):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("sharpv.tiny.benchmarks.write_mp4", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        write_benchmarks(tmp_path)
+    assert not list(tmp_path.rglob("partial*"))
+
+
 @pytest.mark.parametrize("error", [KeyError("x"), AssertionError("x"), RuntimeError("x"), TypeError("x")])
 def test_a_fault_of_ours_is_not_hidden(error):
     with pytest.raises(type(error)):
         front.refusal(error)
 
 
-def test_results_that_is_a_file_is_one_line(tmp_path):
-    (tmp_path / "results").write_text("", encoding="utf-8")
-    answer = subprocess.run(
-        [sys.executable, "run.py", "limit=1"],
-        env=os.environ | {"SHARPV_RESULTS": str(tmp_path / "results")},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert answer.returncode == 2
-    assert "Traceback" not in answer.stderr
-    assert not list(tmp_path.rglob("*.partial"))
-    assert "error: Not a directory: " in answer.stderr
-
-
-@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])
-def test_ctrl_c_in_the_first_seconds_is_one_line(after_s, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "run.py", "limit=50"],
-        env=os.environ | {"SHARPV_RESULTS": str(tmp_path)},
+def run_py(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "run.py", *arguments],
+        env=os.environ | environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
     )
+
+
+def test_a_terminal_without_unicode_gets_escapes():
+    out, err = run_py("dry_run=true", "model.display=Mod\u00e8le", PYTHONIOENCODING="ascii").communicate()
+    assert "Mod\\xe8le: all build" in out, err
+
+
+def test_a_reader_that_has_enough_is_no_fault(tmp_path):
+    process = run_py("status", SHARPV_RESULTS=str(tmp_path))
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
+def test_results_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "results").write_text("", encoding="utf-8")
+    process = run_py("limit=1", SHARPV_RESULTS=str(tmp_path / "results"))
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert "Traceback" not in err
+    assert "error: Not a directory: " in err
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])
+def test_ctrl_c_in_the_first_seconds_is_one_line(after_s, tmp_path):
+    process = run_py("limit=50", SHARPV_RESULTS=str(tmp_path))
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)

@@ -101,6 +101,17 @@ def test_logits_that_are_not_finite_are_an_error_that_says_where(loaded, video, 
     assert all("not finite" in error and place in error for error in told), told
 
 
+def test_a_question_longer_than_the_models_positions_is_an_error_row_that_names_it(loaded, video, tmp_path):
+    text = "What is moving? " * 20_000
+    long = dataclasses.replace(sample(video, 1), text=text)
+    found, _ = answers(loaded, [DENSE, SHARPV], [long, sample(video)], tmp_path / "s")
+    assert [row["status"] for row in found] == ["error", "error", "ok", "ok"]
+    positions = loaded.adapter.language_model.config.max_position_embeddings
+    for failed in found[:2]:
+        assert "What is moving? What is" in failed["error"]
+        assert f"has {positions} positions" in failed["error"]
+
+
 def test_vision_passes_are_as_many_as_videos_even_with_rows_that_read_the_tower(loaded, video, tmp_path, monkeypatch):
     passes, encode = [], loaded.adapter.encode
     monkeypatch.setattr(

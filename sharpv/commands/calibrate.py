@@ -121,7 +121,7 @@ def unlabelled(model: str, folder: str | None, count: int) -> Iterator[list[Path
     ValueError for a folder that holds too few, and for another model without a folder.
     """
     if folder is not None:
-        found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = sorted(path for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SUFFIXES)
         if len(found) < count:
             raise ValueError(
                 f"calibrate.folder={folder} holds {len(found)} videos ({', '.join(SUFFIXES)}), not {count}: "

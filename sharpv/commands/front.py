@@ -34,6 +34,8 @@ COMMANDS = {
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "map segment")
+OWN_RUNTIME_ERRORS = ("this job of the sweep", "Could not determine home directory")
+"""How the runtime errors begin that are no fault of ours: a sweep's failed job, and pathlib's without $HOME."""
 
 
 def main(arguments: list[str]) -> int:
@@ -45,10 +47,6 @@ def main(arguments: list[str]) -> int:
         # Here for Hydra, which looks for configurations; in `job` again for processes that a launcher starts.
         register_resolvers()
         job()
-    except BrokenPipeError:
-        # Whoever read has enough; without this the interpreter would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         return refusal(error)
     return 0
@@ -79,7 +77,9 @@ def job(config: DictConfig) -> None:
         module, function = COMMANDS[config.command].split(":")
         code = getattr(import_module(module), function)(config, "python run.py " + " ".join(at.overrides.task))
     except BrokenPipeError:
-        raise
+        # Whoever read has enough; without this the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except Exception as error:
         code = refusal(error)
     if at.mode == RunMode.MULTIRUN and code != INTERRUPTED:
@@ -119,7 +119,7 @@ def reason(error: BaseException) -> str | None:
         return f"out of memory ({one_line(str(error))[:200] or type(error).__name__}): the same command goes on there"
     if isinstance(error, ValueError):
         return str(error)
-    if isinstance(error, RuntimeError) and str(error).startswith("this job of the sweep"):
+    if isinstance(error, RuntimeError) and str(error).startswith(OWN_RUNTIME_ERRORS):
         return str(error)
     return None
 

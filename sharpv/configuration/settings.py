@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from sharpv.benchmarks.judge import judge_of
 from sharpv.checks import holds
 from sharpv.configuration import configure
+from sharpv.configuration.rows import Row
+from sharpv.pruners.fastvid import FastVID
 
 MOST_THREADS, MOST_WORKERS = 1024, 256
 LOADING = ("run", "calibrate", "demo")
@@ -103,7 +105,20 @@ def require(config: DictConfig) -> None:
         raise ValueError(f"judge.base_url has no effect: {named} has no open answers to judge; leave it out")
     if config.command in LOADING and not config.dry_run:
         for model in [configure.load("model", name) for name in config.models] or [config.model]:
-            configure.build(model).require_fit()
+            built = configure.build(model)
+            built.require_fit()
+            _require_prunable(configure.table_rows(config, model), built.checkpoint_config())
+
+
+def _require_prunable(rows: list[Row], checkpoint: dict[str, Any]) -> None:
+    """ValueError for a row whose stages ask for a layer or a part of the tower that the checkpoint says it lacks."""
+    depth = checkpoint.get("text_config", {}).get("num_hidden_layers")
+    headless = checkpoint.get("vision_config", {}).get("vision_use_head") is False
+    for row in rows:
+        if headless and isinstance(row.visual, FastVID):
+            raise ValueError(f"row {row.name!r} needs the vision tower's pooling head, which this checkpoint lacks")
+        if depth is not None and row.memory is not None:
+            row.memory.check(depth)
 
 
 def _require(name: str, value: Any, rule: Rule) -> None:

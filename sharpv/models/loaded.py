@@ -68,10 +68,19 @@ class Loaded:
         return self.preprocessor(sampled).to(self.adapter.model.dtype)
 
     def prompt_ids(self, text: str, geometry: Geometry, pixels: Any) -> torch.Tensor:
-        """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video."""
+        """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video.
+
+        ValueError, which names the question, where the model has too few positions for them.
+        """
         ids = self.tokenizer(self.full_prompt(text, pixels).replace(VIDEO, self.video_token, 1)).input_ids
         place = ids.index(self.adapter.video_token_id)
         expanded = [*ids[:place], *self.video_ids(geometry, pixels), *ids[place + 1 :]]
+        positions = self.adapter.language_model.config.max_position_embeddings
+        if len(expanded) > positions:
+            raise ValueError(
+                f"the question {text[:80]!r}... makes a prompt of {len(expanded)} tokens, {geometry.rows} of them the "
+                f"video's; {self.name} has {positions} positions"
+            )
         return torch.tensor([expanded], device=self.device)
 
     def video_ids(self, geometry: Geometry, pixels: Any) -> list[int]:
@@ -187,6 +196,19 @@ class ModelConfig:
             raise ValueError(f"{file} is no tokenizer ({type(error).__name__}: {error})") from error
         if unknown := [token for token in self.stop_tokens if token not in known]:
             raise ValueError(f"model.stop_tokens={list(self.stop_tokens)}: the tokenizer does not know {unknown}")
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """The checkpoint's config.json, empty where it is not there; ValueError naming the file where it is none."""
+        try:
+            file = self.folder() / "config.json"
+        except ValueError:
+            return {}
+        if not file.is_file():
+            return {}
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is no configuration ({error})") from error
 
     def torch_device(self) -> torch.device:
         """The device to load to; ValueError where this machine has none such."""

@@ -48,11 +48,8 @@ class VisualSharpV(VisualPruner):
 
     def __post_init__(self) -> None:
         require_fields(self)
-        if self.spatial_weight < 0 or self.threshold < 0:
-            raise ValueError(
-                f"spatial_weight={self.spatial_weight} and threshold={self.threshold} must be at least 0, as "
-                "dissimilarities are"
-            )
+        if self.spatial_weight < 0:
+            raise ValueError(f"spatial_weight={self.spatial_weight} must be at least 0: it weighs a dissimilarity")
         self.may_keep_all = self.mode == "manual"
 
     def select(self, video: VideoTokens) -> Selection:

@@ -52,12 +52,18 @@ def write_benchmarks(folder: Path) -> Path:
             path = folder / "videos" / video
             if not path.exists():
                 partial = path.with_name(f"partial_{os.getpid()}_{video}")
-                write_mp4(partial, render(scene), repeat)
-                partial.rename(path)
+                try:
+                    write_mp4(partial, render(scene), repeat)
+                    partial.rename(path)
+                finally:
+                    partial.unlink(missing_ok=True)
             docs.append(json.dumps(doc))
         partial = folder / f"partial_{os.getpid()}_{name}.jsonl"
-        partial.write_text("\n".join(docs) + "\n", encoding="utf-8")
-        partial.rename(folder / f"{name}.jsonl")
+        try:
+            partial.write_text("\n".join(docs) + "\n", encoding="utf-8")
+            partial.rename(folder / f"{name}.jsonl")
+        finally:
+            partial.unlink(missing_ok=True)
     marker.touch()
     return folder
 
