@@ -183,3 +183,10 @@ def test_numbers_that_are_none_are_refused_before_anything_runs(composed, wrong,
     with pytest.raises(ValueError, match=f"{wrong.split('=')[0]}=.* must be a whole number"):
         command.run(composed("config", [wrong]), "test")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reference_that_is_no_row_is_refused_before_anything_runs(composed, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHARPV_RESULTS", str(tmp_path))
+    with pytest.raises(ValueError, match="reference='fast' is no row of this run; there are: dense, sharpv_adaptive"):
+        command.run(composed("config", ["reference=fast"]), "test")
+    assert not list(tmp_path.iterdir())
