@@ -141,6 +141,13 @@ def test_a_table_that_does_not_fit_leaves_no_empty_file(run, tmp_path, small_dis
     assert list(output.iterdir()) == []
 
 
+def test_a_figure_that_does_not_fit_is_one_line(run, tmp_path, small_disk, capsys):
+    assert main(["figures", str(run), "--output", str(tmp_path / "figures"), "--videos", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "File too large" in error
+    assert "Traceback" not in error
+
+
 def test_a_folder_that_is_a_file_is_told(tmp_path):
     (tmp_path / "results").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="cannot write .*Not a directory|cannot write .*File exists"):

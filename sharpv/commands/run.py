@@ -35,6 +35,9 @@ def run(config: DictConfig, command: str) -> int:
     paths.go_offline()
     models, benchmarks = grid(config)
     built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
+    names = dict.fromkeys(row.name for _, rows in built for row in rows)
+    if config.reference is not None and config.reference not in names:
+        raise ValueError(f"reference={config.reference!r} is no row of this run; there are: {', '.join(names)}")
     if config.dry_run:
         for model, rows in built:
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")

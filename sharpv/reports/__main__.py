@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _figures(options)
         else:
             _table(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -143,7 +143,7 @@ def main() -> None:
     try:
         runs = arguments.runs or [record_of(arguments.experiment)]
         pages = write_pages(runs, arguments.output, arguments.videos, arguments.figures, arguments.side)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     for page, folders in pages.items():
         print(f"{page}: {page.stat().st_size / 1e6:.1f} MB, from {', '.join(map(str, folders))}")
