@@ -85,11 +85,17 @@ def download(benchmark: DictConfig) -> str:
 
 def missing_videos(samples: list[Any]) -> list[Path]:
     """Videos that questions ask about and that are not there, each once, in order."""
-    return [video for video in dict.fromkeys(sample.video for sample in samples) if not video.exists()]
+    return [video for video in dict.fromkeys(sample.video for sample in asked_of(samples)) if not video.exists()]
+
+
+def asked_of(samples: list[Any]) -> list[Any]:
+    """Those that can be asked: the others need no video."""
+    return [sample for sample in samples if sample.problem is None]
 
 
 def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
     """How many of a benchmark's videos are there, which are not, and the command that unpacks them."""
+    samples = asked_of(samples)
     asked = len({sample.video for sample in samples})
     name, missing = f"videos of {benchmark.name}", missing_videos(samples)
     if not missing:
