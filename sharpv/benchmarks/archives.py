@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,8 @@ def unpack_archive(archive: Archive, target: Path) -> int:
     Files are collected beside the target and moved there when the whole archive was read: a damaged one leaves nothing.
     ValueError naming the archive where it is damaged, encrypted, no archive at all, or larger than the free disk.
     """
-    staging, made = target.with_name(f".{target.name}.unpacking"), []
+    staging = target.with_name(f".{target.name}.unpacking")
+    made: list[tuple[Path, Path]] = []
     shutil.rmtree(staging, ignore_errors=True)
     try:
         _require_archive(archive)
@@ -200,7 +201,7 @@ def _of_tar(joined: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
     joined.seek(0)
     opener = next((opener for magic, opener in OPENERS if head.startswith(magic)), None)
     plain: Any = opener(joined) if opener else joined
-    start = 0
+    start: int | None = 0
     while start is not None:
         plain.seek(start)
         with tarfile.open(fileobj=plain, mode="r:") as archive:
@@ -227,7 +228,7 @@ def _next_archive(plain: Any, end: int) -> int | None:
 class _Joined(io.RawIOBase):
     """Several files as one, to be read from any place."""
 
-    def __init__(self, files: list[IO[bytes]]):
+    def __init__(self, files: Sequence[IO[bytes]]):
         self.files, self.place = files, 0
         self.sizes = [file.seek(0, io.SEEK_END) for file in files]
 

@@ -33,7 +33,7 @@ def problem(doc: Doc) -> str | None:
     if "options" in doc:
         return _choices(doc["options"], "options") or _videomme(doc)
     if "a0" in doc:
-        options = [doc.get(f"a{number}") for number in range(5)]
+        options = [doc.get(f"a{number}", "") for number in range(5)]
         return _choices(options, "a0 to a4") or _nextqa(doc["answer"], options)
     if not _is_text(doc.get("answer")) or not re.search(r"\w", doc["answer"]):
         return f"answer {doc.get('answer')!r} holds no word"
@@ -50,7 +50,7 @@ def _choices(options: Any, field: str) -> str | None:
 
 
 def _mvbench(doc: Doc) -> str | None:
-    answer, options = doc.get("answer"), doc["candidates"]
+    answer, options = doc.get("answer", ""), doc["candidates"]
     if answer not in options:
         return f"answer {answer!r} is none of its candidates {list(options)}"
     return _once(answer, options)

@@ -6,6 +6,7 @@ Shape suffixes: H height, W width, C channels.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import av.logging
@@ -130,7 +131,7 @@ def _decode(path: Path, needed: set[int]) -> Decoded:
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1
         for packet in container.demux(stream):
             try:
-                frames = packet.decode()
+                frames: list[Any] = packet.decode()
             except av.error.InvalidDataError:
                 found.errors += 1
                 continue
