@@ -6,6 +6,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 NO_KEY = "none"
 
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on Linux."""
+
 
 def results_dir() -> Path:
     """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout."""
@@ -45,6 +48,19 @@ def below_data(file: Path) -> str:
         if file.is_relative_to(folder):
             return file.relative_to(folder).as_posix()
     return str(file.absolute())
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The place of a data file that annotations name; ValueError for a name that leaves the folder or is none.
+
+    What a user links into the folder may lie elsewhere: only the name is looked at.
+    """
+    root, place = Path(os.path.normpath(folder)), Path(os.path.normpath(folder / name))
+    if "\0" in name or root not in place.parents:
+        raise ValueError(f"video {name!r} lies outside {folder}")
+    if max(map(len, map(os.fsencode, place.parts))) > LONGEST_NAME:
+        raise ValueError(f"video {name[:40]!r}... has a name that no file can have")
+    return place
 
 
 def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Path | None:

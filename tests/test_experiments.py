@@ -53,7 +53,7 @@ def alone(tmp_path_factory):
         folder = tmp_path_factory.mktemp(pruner)
         run(folder, f"pruner={pruner}", f"table={pruner}", *ONE)
         tables[pruner] = table(folder, pruner)
-        record = json.loads((folder / "experiments" / f"{pruner}.json").read_text())
+        record = json.loads((folder / "experiments" / f"{pruner}.json").read_text(encoding="utf-8"))
         assert record["command"].startswith("python run.py threads=1")
         (cell,) = record["cells"]
         assert [(row["row"], row["seed"], len(row["keys"])) for row in cell["asked"]] == [

@@ -138,3 +138,15 @@ def test_damaged_videos_are_named_under_the_table(run, tmp_path):
 def noted(run, tmp_path):
     write_report("table3", [run], tmp_path, REPOSITORY / "results" / "paper", COLUMNS, None)
     return (tmp_path / "table3.md").read_text(encoding="utf-8")
+
+
+def test_a_tiny_video_has_the_same_bytes_however_often_it_is_written(tmp_path):
+    from sharpv.tiny.scenes import render, sample_scene
+
+    seen = set()
+    for seed in (90001, 90005, 90030):
+        frames_THWC = render(sample_scene(seed))
+        for _ in range(60):
+            write_mp4(tmp_path / "v.mp4", frames_THWC, 2)
+            seen.add((seed, (tmp_path / "v.mp4").read_bytes()))
+    assert len(seen) == 3

@@ -235,3 +235,28 @@ def test_videos_are_found_where_upstream_lays_them(home, monkeypatch):
     assert released.nextqa_video({"video": 4010069381})[0].endswith("NExTVideo/4010069381.mp4")
     settings = {"folder": "tvqa/video_fps3_hq_segment"}
     assert Path(released.mvbench_video({"video": "clip_episodic_reasoning"}, settings)[0]).is_dir()
+
+
+@pytest.mark.slow
+def test_an_edited_answer_is_scored_anew_and_a_broken_one_is_an_error_row(home, tmp_path):
+    own = tmp_path / "home"
+    shutil.copytree(home, own)
+    path = next((own / "hub").glob("datasets--lmms-eval--NExTQA/snapshots/*/MC/*.parquet"))
+    arguments = [*family("llava_ov_7b", tmp_path), "benchmark=nextqa", "rows=[dense]", "warm_up=0", "memory_every=0"]
+    checked = run(own, tmp_path / "results", "check", *arguments)
+    assert checked.returncode == 0, checked.stdout
+    run(own, tmp_path / "results", *arguments)
+    rows = pd.read_parquet(path)
+    answers = rows["answer"].tolist()
+    rows.assign(answer=[(answers[0] + 1) % 5, 7, *answers[2:]]).to_parquet(path)
+    ran = run(own, tmp_path / "results", *arguments)
+    assert "1 of 6 questions become error rows; the first: sharpv_nextqa question 1: answer 7 is none" in ran.stdout
+    scores = {
+        line["doc_id"]: line for path in tmp_path.glob("results/runs/*/scores.jsonl") for line in read_jsonl(path)
+    }
+    assert scores[0]["gold"] == "ABCDE"[(answers[0] + 1) % 5]
+    stored = [line for path in tmp_path.glob("results/runs/*/samples*.jsonl") for line in read_jsonl(path)]
+    reasons = [line["error"] for line in stored if line["doc_id"] == 1 and line["status"] == "error"]
+    assert reasons == ["sharpv_nextqa question 1: answer 7 is none of the numbers 0 to 4"]
+    seen = next(line for line in stored if line["status"] == "ok")
+    assert (seen["video_path"][:17], len(seen["frame_places"]), seen["decode_errors"]) == ("nextqa/NExTVideo/", 8, 0)

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +27,7 @@ from sharpv.reports.store import read_samples
 from sharpv.tiny.build import PROMPT
 from sharpv.tiny.scenes import SIDE, render, sample_scene
 from sharpv.tiny.video import write_mp4
-from sharpv.videos.frames import Evenly
+from sharpv.videos.frames import Evenly, read_video
 
 
 @pytest.fixture
@@ -110,6 +111,27 @@ def test_a_question_longer_than_the_models_positions_is_an_error_row_that_names_
     for failed in found[:2]:
         assert "What is moving? What is" in failed["error"]
         assert f"has {positions} positions" in failed["error"]
+
+
+def test_a_question_with_a_problem_is_an_error_row_and_its_neighbour_is_answered(loaded, video, tmp_path):
+    broken = dataclasses.replace(sample(video, 1), problem="t question 1: answer 5 is none of the numbers 0 to 4")
+    found, _ = answers(loaded, [DENSE, SHARPV], [sample(video, 0), broken], tmp_path / "run")
+    assert [one["status"] for one in found if one["doc_id"] == 0] == ["ok", "ok"]
+    assert {one["error"] for one in found if one["doc_id"] == 1} == {broken.problem}
+
+
+def test_rows_say_which_frames_of_which_file_were_seen_and_what_was_damaged(loaded, tmp_path):
+    whole = np.random.default_rng(0).integers(0, 255, (24, 96, 96, 3), np.uint8)
+    write_mp4(tmp_path / "v.mp4", whole, 1)
+    content = bytearray((tmp_path / "v.mp4").read_bytes())
+    for place in range(len(content) // 3, len(content) // 2, 50):
+        content[place] ^= 255
+    (tmp_path / "v.mp4").write_bytes(content)
+    found, _ = answers(loaded, [DENSE, SHARPV], [sample(tmp_path / "v.mp4")], tmp_path / "run")
+    assert {one["video_path"] for one in found} == {str(tmp_path / "v.mp4")}
+    assert {len(one["frame_places"]) for one in found} == {8}
+    assert {one["decode_errors"] for one in found} == {read_video(tmp_path / "v.mp4", 8).decode_errors}
+    assert found[0]["decode_errors"] > 0
 
 
 def test_vision_passes_are_as_many_as_videos_even_with_rows_that_read_the_tower(loaded, video, tmp_path, monkeypatch):

@@ -164,7 +164,9 @@ class Runner:
     def _answer_and_store(self, question: Question, task: Task, encoded: Encoded | Failed) -> None:
         who = identity(self.loaded, question.sample, task.row, task.key, self.device)
         made: dict[str, Any] | Failed
-        if isinstance(encoded, Failed):
+        if question.sample.problem is not None:
+            made = Failed(question.sample.problem)
+        elif isinstance(encoded, Failed):
             made = encoded
         else:
             made = self._attempt(lambda: self._record(question, task.row, encoded), encoded.forget)

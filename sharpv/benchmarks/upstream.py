@@ -55,7 +55,8 @@ def compare(
 ) -> dict[str, float | None]:
     """Upstream's number and ours for one row's answers, in percent; MVBench as the mean over its sub-tasks.
 
-    None for upstream's where it has no offline scoring. texts: raw answers, empty for those that failed.
+    None for upstream's where it has no offline scoring; questions with a problem count in ours alone. texts: raw
+    answers, empty for those that failed.
     """
     name = benchmark.removeprefix("tiny_")
     split = name == "mvbench"
@@ -65,8 +66,9 @@ def compare(
     ours = [fmean(scores[at]["score"] for at in group) for group in groups.values()]
     theirs = None
     if name in BENCHMARKS:
+        scored = [[at for at in group if samples[at].problem is None] for group in groups.values()]
         theirs = fmean(
-            score(name, [samples[at].doc for at in group], [texts[at] for at in group])[1] for group in groups.values()
+            score(name, [samples[at].doc for at in group], [texts[at] for at in group])[1] for group in scored
         )
     return {"ours": 100 * fmean(ours), "upstream": theirs}
 

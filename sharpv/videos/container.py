@@ -99,13 +99,15 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 def _demuxed(container: av.container.InputContainer, found: Packets) -> Iterator[av.Packet]:
     """All packets; what the reader says of places that it skips is counted."""
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as messages:
             yield from container.demux()
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
     found.skipped = len(messages)
 
 

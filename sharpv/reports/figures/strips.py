@@ -52,7 +52,7 @@ def stored_strip(
     if unknown := sorted(set(rows) - set(lines.index)):
         raise ValueError(f"rows {unknown} have no answer to {task}/{number}; there are {list(lines.index)}")
     shown = lines.loc[list(rows) or _default_rows(lines, order)]
-    most = lines.iloc[int(lines["frames"].astype(int).argmax())]
+    most = lines.iloc[int(lines["frames"].to_numpy(dtype=int).argmax())]
     frames_THWC = decode_frames(Footage(videos).file(stored_video(most)), seen_frames(most))
     kept = {
         line["method"]: kept_mask(line["kept_bits"], int(line["frames"]), line["grid"]) for _, line in shown.iterrows()
