@@ -104,10 +104,13 @@ class Session:
             return hidden_BND
         if self.observe_cosine:
             self._observe(index, hidden_BND[0])
+        whole = dict(call)
         self._narrow(call)
         view = self._prefill_view(index, hidden_BND[0], call["position_embeddings"])
         if self.memory and (selection := self.memory.keep_rows(view, "enter", self.state)) is not None:
             hidden_BND = self._drop(hidden_BND, selection)
+            # From the whole prompt's arguments again, since rows_N counts its rows.
+            call.update(whole)
             self._narrow(call)
             view = self._prefill_view(index, hidden_BND[0], call["position_embeddings"])
         self.report.visual_rows.append(len(self.alive_V))
