@@ -14,11 +14,11 @@ if not __debug__:
     sys.exit("files are compared by assertions: run without -O")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from golden_cases import llava_onevision, memory, pllava, visual_a, visual_b
+from golden_cases import llava_onevision, memory, pllava, visual_a, visual_b, visual_c
 from golden_cases.recorded import Declined, Result, folder_of
 
 NOT_RECORDED = ("README.md", "tokenizer.json.gz")
-CASES = (visual_a.CASES, visual_b.CASES, memory.CASES, llava_onevision.CASES, pllava.CASES)
+CASES = (visual_a.CASES, visual_b.CASES, visual_c.CASES, memory.CASES, llava_onevision.CASES, pllava.CASES)
 
 
 def files_of(argument: str) -> Iterator[Path]:
