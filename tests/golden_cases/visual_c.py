@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
+from sharpv.pruners.flashvid import FlashVID
 from sharpv.pruners.holitom import HoliTom, adjacent_cosines, best_windows, static_counts, static_runs
 from sharpv.tokens import VideoTokens
 
 from .recorded import Declined, Result, close, read, same
-from .visual_b import attending, tokens
+from .visual_b import attending, counts, tokens
 
 ROWS = 1e-5
 INNER = "a file of the inner stage, the memory stage"
@@ -75,4 +76,76 @@ def holitom_windows(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Re
     return compared, 0.0
 
 
-CASES: dict[str, Callable[[Path], Result]] = {"holitom": holitom}
+def flashvid(path: Path) -> Result:
+    golden, meta = read(path)
+    if "cases" in meta:
+        cases = json.loads(meta["cases"])
+        return (flashvid_segments if "case0.frames" in golden else flashvid_picks)(golden, cases)
+    if "features" not in golden:
+        raise LookupError(INNER)
+    video, method = attended_video(golden), flashvid_method(golden, meta)
+    selection, free_TP = method.select(video), torch.ones_like(golden["attention"], dtype=torch.bool)
+    lengths = method.segment_lengths(golden["features"].mean(1))
+    pick_TA = method.picks(golden["features"], golden["attention"], lengths, int(meta["num_attn_div_tokens"]))
+    compared = same("segment_lengths", torch.tensor(lengths), golden["segment_lengths"])
+    compared += same("adts_indices", pick_TA, golden["adts_indices"])
+    compared += same("kept_indices", selection.origin_K, golden["kept_indices"])
+    compared += same("budgets", counts(selection.origin_K, video), golden["budgets"])
+    difference = close("merged", selection.features_KD, golden["merged"], ROWS)
+    if "tree_indices" in golden:
+        tree_TPD, candidate_TP, _ = method.trees(
+            golden["features"], free_TP.scatter(1, pick_TA, False), lengths, int(meta["token_budget"])
+        )
+        in_trees_T = torch.cat([torch.full((length,), length > 1) for length in lengths])
+        index_M = (candidate_TP & in_trees_T[:, None]).flatten().nonzero().flatten()
+        compared += same("tree_indices", index_M, golden["tree_indices"])
+        difference = max(difference, close("tree_tokens", tree_TPD.flatten(0, 1)[index_M], golden["tree_tokens"], ROWS))
+    return compared, difference
+
+
+def flashvid_method(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> FlashVID:
+    """The released method with the file's settings and, frame by frame, its draws of noise."""
+    method = FlashVID(
+        *(float(meta[name]) for name in ("retention_ratio", "expansion", "alpha", "segment_threshold")),
+        int(meta["min_segment_num"]),
+        meta["complementary_segment"] == "True",
+        float(meta["temporal_threshold"]),
+        meta["token_selection_method"],
+        noise=1e-6,
+        official=True,
+    )
+    if meta["do_segment"] != "True":
+        method.segment_threshold, method.segments = -2.0, 1
+    draws = iter(golden["density_noise"].tolist())
+    method.draw = lambda count, generator: torch.tensor([next(draws) for _ in range(count)])
+    return method
+
+
+def flashvid_segments(golden: dict[str, torch.Tensor], cases: list[dict]) -> Result:
+    compared = 0
+    for number, case in enumerate(cases):
+        method = FlashVID(
+            segment_threshold=case["threshold"], segments=case["min_segments"], complementary=case["complementary"]
+        )
+        lengths = method.segment_lengths(golden[f"case{number}.frames"])
+        compared += same(f"case{number}", torch.tensor(lengths), golden[f"case{number}.segment_lengths"])
+    return compared, 0.0
+
+
+def flashvid_picks(golden: dict[str, torch.Tensor], cases: list[dict]) -> Result:
+    compared = 0
+    for number, case in enumerate(cases):
+        features_LPD, attention_LP = golden[f"case{number}.features"], golden[f"case{number}.attention"]
+        for choice in ("attn_div_v2", "attn_div", "attn", "div"):
+            method = FlashVID(choice=choice, official=True)
+            pick_LA = method.picks(features_LPD, attention_LP, [len(features_LPD)], case["n"])
+            recorded_LA = golden[f"case{number}.{choice}"]
+            pairs = [(pick_LA, recorded_LA)]
+            if choice == "attn_div_v2" and case["repeats_v2"]:
+                # Which token is repeated is rounding noise.
+                pairs = [(ours.unique(), theirs.unique()) for ours, theirs in zip(pick_LA, recorded_LA, strict=True)]
+            compared += sum(same(f"case{number}.{choice}", *pair) for pair in pairs)
+    return compared, 0.0
+
+
+CASES: dict[str, Callable[[Path], Result]] = {"holitom": holitom, "flashvid": flashvid}
