@@ -1,6 +1,7 @@
 """What the questions about one video share: its tokens, the tower's inside, and selections that no question changes.
 
-Shape suffixes: T frames, P tokens per frame, C channels, H height, W width, D width, S separator rows.
+Shape suffixes: T frames, P tokens per frame, C channels, H height, W width, D width, S separator rows, Q rows of
+text behind the video.
 """
 
 from dataclasses import dataclass, field
@@ -97,14 +98,22 @@ def vision_pass(
         return tokens_TPD, separators_SD, tap.tower(), seconds
 
 
-def choose(loaded: Loaded, encoded: Encoded, row: Row, grid: tuple[int, int], seed: int) -> Chosen:
-    """A row's selection, shared with the video's other questions where it was made without the question's seed."""
+def choose(
+    loaded: Loaded,
+    encoded: Encoded,
+    row: Row,
+    grid: tuple[int, int],
+    seed: int,
+    question_QD: torch.Tensor | None = None,
+) -> Chosen:
+    """A row's selection, shared with the video's other questions where it was made without the question's seed and
+    without the question."""
     if row.hash in encoded.shared:
         return encoded.shared[row.hash]
     layers, tower = tower_layers(row), None
     if layers is not None:
         tower = encoded.tower or vision_pass(loaded, encoded.pixels_TCHW, layers)[2]
-    video = SeedWatch(encoded.tokens_TPD, grid, seed, tower)
+    video = SeedWatch(encoded.tokens_TPD, grid, seed, tower, question_QD)
     clock = StageClock(loaded.device)
     selection = row.visual.select(video)
     clock.mark("prune")
@@ -113,6 +122,6 @@ def choose(loaded: Loaded, encoded: Encoded, row: Row, grid: tuple[int, int], se
         frames = len(wanted)
         vision_s = vision_pass(loaded, encoded.pixels_TCHW[wanted.to(loaded.device)], layers)[3]
     chosen = Chosen(selection, prune_s, vision_s, frames)
-    if not video.seed_read:
+    if not video.seed_read and not row.visual.reads_question:
         encoded.shared[row.hash] = chosen
     return chosen

@@ -1,6 +1,7 @@
 """From a dense prompt to the one that is fed: the visual stage applied to prompt embeddings.
 
-Shape suffixes: N dense prompt rows, T frames, P tokens per frame, D width, K kept rows, L rows fed.
+Shape suffixes: N dense prompt rows, T frames, P tokens per frame, D width, K kept rows, L rows fed,
+Q rows of text behind the video.
 """
 
 from dataclasses import dataclass
@@ -64,9 +65,15 @@ def feed(
     rows_ND = embeddings_BND[0, span.start : span.start + span.geometry.tokens]
     selection = None
     if visual is not None:
-        video = VideoTokens(rows_ND.unflatten(0, (span.geometry.frames, -1)), span.geometry.grid, seed, tower)
-        selection = visual.select(video)
+        question_QD = question_rows(embeddings_BND, span, visual)
+        tokens_TPD = rows_ND.unflatten(0, (span.geometry.frames, -1))
+        selection = visual.select(VideoTokens(tokens_TPD, span.geometry.grid, seed, tower, question_QD))
     return assemble(embeddings_BND, span, depth, selection, seed)
+
+
+def question_rows(embeddings_BND: torch.Tensor, span: Span, visual: VisualPruner) -> torch.Tensor | None:
+    """Rows of text behind the video (Q, D), separators excluded; None for a method that does not read the question."""
+    return embeddings_BND[0, span.stop :] if visual.reads_question else None
 
 
 def assemble(embeddings_BND: torch.Tensor, span: Span, depth: int, selection: Selection | None, seed: int) -> FedPrompt:

@@ -117,7 +117,7 @@ def flashvid_method(golden: dict[str, torch.Tensor], meta: dict[str, str]) -> Fl
     if meta["do_segment"] != "True":
         method.segment_threshold, method.segments = -2.0, 1
     draws = iter(golden["density_noise"].tolist())
-    method.draw = lambda count, generator: torch.tensor([next(draws) for _ in range(count)])
+    method.draw = lambda count, generator: torch.tensor([next(draws, 0.0) for _ in range(count)])
     return method
 
 
