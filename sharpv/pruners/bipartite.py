@@ -8,8 +8,6 @@ from torch.nn import functional
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
-COSINES_AT_ONCE = 2**23
-
 
 @dataclass
 class BipartiteMerging(VisualPruner):
@@ -18,7 +16,7 @@ class BipartiteMerging(VisualPruner):
 
     keep_ratio: round(keep_ratio N) rows stay, over the whole video. A row has the index of its second-half token.
     Paper: Token Merging (ToMe), ICLR 2023 (arXiv 2210.09461). Official: none was run; written from the paper.
-    Promises: sorted, unique, declared count. Complexity: O(N^2 D) time in blocks of COSINES_AT_ONCE, O(N D) memory
+    Promises: sorted, unique, declared count. Complexity: O(N^2 D) time in blocks of 2**23 cosines, O(N D) memory
     beside one; ToMe forms all cosines of a step. No read-back. Deviations: cosines of features, not of a layer's keys;
     it acts once, in front of the language model; of equal pairs the earlier merges.
     """
@@ -52,7 +50,7 @@ class BipartiteMerging(VisualPruner):
 def halve(rows_ND: torch.Tensor, merges: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows that stay after so many merges (K,), and the place among these that each row goes to (N,)."""
     unit_ND, into_N = functional.normalize(rows_ND, dim=-1), torch.arange(len(rows_ND), device=rows_ND.device)
-    blocks = unit_ND[::2].split(max(1, 2 * COSINES_AT_ONCE // len(rows_ND)))
+    blocks = unit_ND[::2].split(max(1, 2**24 // len(rows_ND)))
     best_A, choice_A = map(torch.cat, zip(*((x @ unit_ND[1::2].T).max(-1) for x in blocks), strict=True))
     first_M = best_A.argsort(descending=True, stable=True)[:merges]
     into_N[2 * first_M] = 2 * choice_A[first_M] + 1
