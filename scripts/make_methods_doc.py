@@ -163,7 +163,7 @@ def rounding_table(shares: dict[str, dict[str, float]]) -> list[str]:
         "Scores are float32 whatever the model's dtype, so that a model in half precision changes a choice only",
         "through its rounded features and tower states. The table has the share of kept tokens that differ when",
         "these are rounded before `select`: tokens that only one of the two choices keeps, of all that they keep;",
-        "of PruneVidMerge and Scissor, whose rows are means, the tokens whose row stands for other tokens than",
+        "of PruneVidMerge, Scissor and BipartiteMerging, whose rows are means, the tokens whose row stands for other tokens than",
         "before. Settings and video are those of `scripts/bench_pruners.py --small`, 8 x 196 x 896, on which every",
         "method runs; the still video is the same with a hundredth of its motion, so that frames nearly tie",
         "(SharpV keeps little but the first one of it). Both are made up and were measured on one CPU by `python",
