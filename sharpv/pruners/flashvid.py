@@ -46,7 +46,7 @@ class FlashVID(VisualPruner):
     O(T P^2 D) time with a loop over frames; quadratic only within a frame. The authors look at all chosen tokens again
     at each pick, O(T A^2 P). Two read-backs: the cuts, then how many trees each frame has.
     Deviations: unless `official`, trees are means, frames alone cluster only what is not selected, and no token is
-    picked twice; always, no noise by default, the earlier of equally dense tokens counts as denser; a cut at the same place
+    picked twice; always, no noise by default, the earlier of equally dense tokens counts as denser; a place cut
     twice counts once; self distances are 0; equal scores go to the earlier token; float32 where the authors merge in
     the model's dtype; the video's own tensor is not changed. A tower with a CLS token, which the authors have not,
     gives the attention that this one pays.
