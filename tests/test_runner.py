@@ -22,6 +22,7 @@ from sharpv.models.llava_onevision.loader import siglip_pixels
 from sharpv.models.loaded import Loaded, of_frames
 from sharpv.pruners.controls import FewerFrames, Random
 from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.reports.store import read_samples
 from sharpv.tiny.build import PROMPT
@@ -159,6 +160,20 @@ def test_a_selection_that_no_seed_enters_is_made_once_a_video_and_charged_to_eve
     assert len(prune["sharpv"]) == 1
     assert min(prune["sharpv"]) > 0
     assert len({one["kept_bits"] for one in found if one["row"] == "random"}) == 4
+
+
+def test_a_selection_that_reads_the_question_is_another_for_each_question_on_a_video(loaded, video, tmp_path):
+    texts = ["What is moving?", "How many red rings are there on the left?"]
+    samples = [dataclasses.replace(sample(video, number), text=text) for number, text in enumerate(texts)]
+    relevant = row("relevant", QueryRelevance(0.3))
+    found, _ = answers(loaded, [relevant, SHARPV], samples, tmp_path / "run")
+    kept_bits = {name: [one["kept_bits"] for one in found if one["row"] == name] for name in ("relevant", "sharpv")}
+    assert len(set(kept_bits["relevant"])) == 2
+    assert len(set(kept_bits["sharpv"])) == 1
+    prune = {name: {one["times_s"]["prune"] for one in found if one["row"] == name} for name in kept_bits}
+    assert (len(prune["relevant"]), len(prune["sharpv"])) == (2, 1)
+    alone, _ = answers(loaded, [relevant], samples[1:], tmp_path / "alone")
+    assert alone[0]["kept_bits"] == kept_bits["relevant"][1]
 
 
 def test_ttft_is_the_sum_of_its_stages_and_vision_that_of_the_frames_that_the_row_encodes(

@@ -27,7 +27,7 @@ from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import Loaded
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
-from sharpv.runtime.prompt import assemble
+from sharpv.runtime.prompt import assemble, question_rows
 
 FAILURES = (ValueError, RuntimeError, MemoryError)
 CPU_ALLOCATOR = "can't allocate memory"
@@ -150,7 +150,8 @@ class Runner:
         embeddings_BND, span, prompt = loaded.embed(sample.text, encoded.vision, encoded.pixels)
         selection, charged, frames = None, {"prune": 0.0}, len(encoded.vision.tokens_TPD)
         if row.visual is not None:
-            chosen = choose(loaded, encoded, row, sample.seed)
+            question_QD = question_rows(embeddings_BND, span, row.visual)
+            chosen = choose(loaded, encoded, row, sample.seed, question_QD)
             selection, frames = chosen.selection, chosen.frames
             charged = {"prune": chosen.prune_s, "vision": chosen.vision_s}
         clock = StageClock(loaded.device)

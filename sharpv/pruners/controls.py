@@ -31,6 +31,7 @@ class Control(VisualPruner):
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
         self.may_keep_all = self.keep_ratio == 1 or (self.reference is not None and self.reference.may_keep_all)
         self.tower_layers = self.reference.tower_layers if self.reference else None
+        self.reads_question = self.reference is not None and self.reference.reads_question
 
     def requested_ratio(self, frames: int) -> float | None:
         return self.keep_ratio if self.reference is None else self.reference.requested_ratio(frames)
