@@ -9,14 +9,15 @@ TABLE = profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) $@) && $(RU
 BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --tokens 64 --repeats 9
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
-CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
+NEWEST := .venv-newest
+CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 # Many containers set it; every command would then compile torch and transformers anew, which doubles its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest train-tiny lock clean report demo new-method
+.PHONY: help setup table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest test-newest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -95,6 +96,17 @@ $(OLDEST)/installed: pyproject.toml
 
 test-oldest: $(OLDEST)/installed ## tests of the core on torch 2.11 with transformers 5.17, in an environment of their own
 	$(OLDEST)/bin/python -m pytest $(CORE_TESTS)
+
+$(NEWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	echo '*' > $(NEWEST)/.gitignore
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable . torchvision pytest pytest-xdist hypothesis matplotlib "setuptools>=77"
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps transformers
+	touch $@
+
+test-newest: $(NEWEST)/installed ## tests of the core on the newest torch and transformers that there are, beyond pyproject's bound too
+	$(NEWEST)/bin/python -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
+	$(NEWEST)/bin/python -m pytest $(CORE_TESTS)
 
 lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .
