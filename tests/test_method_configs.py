@@ -11,6 +11,7 @@ from sharpv.tiny.build import build_config, build_model
 from sharpv.tokens import VideoTokens
 
 ROWS = list(configure.load("experiment", "all_methods").rows)
+FLOOR_ROWS = [name for name in configure.load("experiment", "tiny_floor").rows if name.startswith("floor_")]
 
 
 def row_of(name, model="tiny"):
@@ -28,14 +29,14 @@ def deep(tokenizer):
 
 
 def test_all_methods_are_in_the_tables():
-    listed = {name for name in configure.names("pruner") if not name.startswith(("reading_", "fig5_"))}
+    listed = {name for name in configure.names("pruner") if not name.startswith(("reading_", "fig5_", "floor_"))}
     assert listed - set(ROWS) == {"fastvid", "visual_sharpv"}
     assert set(configure.load("experiment", "table3").rows) <= set(ROWS)
     in_rows = {type(stage) for row in map(row_of, listed) for stage in (row.visual, row.memory)}
     assert {type(method.stage) for method in (*VISUAL, *MEMORY)} <= in_rows
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*ROWS, *FLOOR_ROWS])
 def test_a_row_prunes_on_the_tiny_model(deep, inputs, name, record_property):
     row = row_of(name)
     with Pruner(row.visual, row.memory)(deep) as report:

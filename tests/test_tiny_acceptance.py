@@ -8,12 +8,12 @@ from sharpv.tiny.acceptance import OPEN_QUESTIONS, PRUNED, main, marks
 
 GRADED = {
     "dense": 90,
-    "random_three_quarters": 88,
-    "random_half": 84,
-    "random_quarter": 75,
+    "floor_random_75": 88,
+    "floor_random_50": 84,
+    "floor_random_25": 75,
     "random_tenth": 60,
-    "half_frames": 80,
-    "half_grid": 82,
+    "floor_half_frames": 80,
+    "floor_half_grid": 82,
     "blind": 25,
 }
 
@@ -43,12 +43,12 @@ def test_graded_losses_meet_every_mark():
     ("row", "accuracy", "mark"),
     [
         ("blind", 41, "no video"),
-        ("random_three_quarters", 86, "lost at random 75%"),
-        ("random_quarter", 69, "lost at random 25%"),
-        ("random_quarter", 86, "lost at random 25%"),
+        ("floor_random_75", 86, "lost at random 75%"),
+        ("floor_random_25", 69, "lost at random 25%"),
+        ("floor_random_25", 86, "lost at random 25%"),
         ("random_tenth", 76, "lost at random 10%"),
-        ("half_frames", 77, "lost with half the frames"),
-        ("half_grid", 77, "lost with a grid of half the tokens"),
+        ("floor_half_frames", 77, "lost with half the frames"),
+        ("floor_half_grid", 77, "lost with a grid of half the tokens"),
     ],
 )
 def test_a_row_that_loses_too_much_or_too_little_misses_its_mark_alone(row, accuracy, mark):
@@ -63,7 +63,7 @@ def test_answers_without_an_option_count_against_questions_with_options_alone():
 
 def test_an_open_answer_that_goes_on_behind_its_end_is_told():
     rows = table()
-    rows["random_half"]["actnetqa_acc"] = "79"
+    rows["floor_random_50"]["actnetqa_acc"] = "79"
     assert missed(rows) == {"ActNet-QA lost at random 50%"}
 
 

@@ -14,7 +14,14 @@ from typing import NamedTuple
 from sharpv.paths import results_dir
 from sharpv.tiny.benchmarks import ACTNETQA_PER_VIDEO, ACTNETQA_VIDEOS
 
-PRUNED = ("random_three_quarters", "random_half", "random_quarter", "random_tenth", "half_frames", "half_grid")
+PRUNED = (
+    "floor_random_75",
+    "floor_random_50",
+    "floor_random_25",
+    "random_tenth",
+    "floor_half_frames",
+    "floor_half_grid",
+)
 OPEN_QUESTIONS = ACTNETQA_VIDEOS * ACTNETQA_PER_VIDEO
 
 
@@ -45,16 +52,16 @@ def marks(rows: Mapping[str, Mapping[str, str]]) -> list[Mark]:
     lost = {name: dense - float(rows[name]["avg_acc"]) for name in PRUNED}
     with_options = int(counts.pop()) - OPEN_QUESTIONS
     unanswered = sum(float(rows[name]["unanswered"]) for name in PRUNED)
-    ends = float(rows["dense"]["actnetqa_acc"]) - float(rows["random_half"]["actnetqa_acc"])
+    ends = float(rows["dense"]["actnetqa_acc"]) - float(rows["floor_random_50"]["actnetqa_acc"])
     return [
         Mark("dense", dense, 85, 100),
         Mark("no video", float(rows["blind"]["avg_acc"]), 0, 40),
-        Mark("lost at random 75%", lost["random_three_quarters"], -100, 3),
-        Mark("lost at random 50%", lost["random_half"], -100, 7),
-        Mark("lost at random 25%", lost["random_quarter"], 5, 20),
+        Mark("lost at random 75%", lost["floor_random_75"], -100, 3),
+        Mark("lost at random 50%", lost["floor_random_50"], -100, 7),
+        Mark("lost at random 25%", lost["floor_random_25"], 5, 20),
         Mark("lost at random 10%", lost["random_tenth"], 15, 100),
-        Mark("lost with half the frames", lost["half_frames"], -100, 12),
-        Mark("lost with a grid of half the tokens", lost["half_grid"], -100, 12),
+        Mark("lost with half the frames", lost["floor_half_frames"], -100, 12),
+        Mark("lost with a grid of half the tokens", lost["floor_half_grid"], -100, 12),
         Mark("answers without an option, % of all pruned", 100 * unanswered / (with_options * len(PRUNED)), 0, 2),
         Mark("ActNet-QA lost at random 50%", ends, -100, 10),
     ]
