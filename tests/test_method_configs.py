@@ -15,6 +15,7 @@ from sharpv.tiny.build import build_config, build_model
 from sharpv.tokens import VideoTokens
 
 ROWS = list(configure.load("experiment", "all_methods").rows)
+FLOOR_ROWS = [name for name in configure.load("experiment", "tiny_floor").rows if name.startswith("floor_")]
 
 
 def row_of(name, model="tiny"):
@@ -50,14 +51,14 @@ def test_a_users_own_pruner_is_not_among_the_shipped_ones():
 
 
 def test_all_methods_are_in_the_tables():
-    listed = {name for name in shipped() if not name.startswith(("reading_", "fig5_"))}
+    listed = {name for name in shipped() if not name.startswith(("reading_", "fig5_", "floor_"))}
     assert listed - set(ROWS) == {"fastvid", "visual_sharpv"}
     assert set(configure.load("experiment", "table3").rows) <= set(ROWS)
     in_rows = {type(stage) for row in map(row_of, listed) for stage in (row.visual, row.memory)}
     assert {type(method.stage) for method in (*VISUAL, *MEMORY)} <= in_rows
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*ROWS, *FLOOR_ROWS])
 def test_a_row_prunes_on_the_tiny_model(deep, inputs, name, record_property):
     row = row_of(name)
     with Pruner(row.visual, row.memory)(deep) as report:
