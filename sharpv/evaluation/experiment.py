@@ -155,10 +155,14 @@ def default_workers(device: torch.device, processes: Processes) -> int:
 
 
 def _prepare(benchmarks: list[DictConfig]) -> None:
-    if any(benchmark.data == "tiny" for benchmark in benchmarks):
-        from sharpv.tiny.benchmarks import write_benchmarks
+    if asked := {benchmark.name for benchmark in benchmarks if benchmark.data == "tiny"}:
+        from sharpv.tiny.benchmarks import write_benchmarks, write_long
 
-        write_benchmarks(paths.tasks_dir() / "tiny" / "data")
+        data = paths.tasks_dir() / "tiny" / "data"
+        if asked != {"tiny_long"}:
+            write_benchmarks(data)
+        if "tiny_long" in asked:
+            write_long(data)
 
 
 def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], command: str) -> int:
