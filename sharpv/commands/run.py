@@ -172,10 +172,14 @@ def default_workers(device: torch.device, processes: Processes) -> int:
 
 
 def _prepare(benchmarks: list[DictConfig]) -> None:
-    if any(benchmark.data == "tiny" for benchmark in benchmarks):
-        from sharpv.tiny.benchmarks import write_benchmarks
+    if asked := {benchmark.name for benchmark in benchmarks if benchmark.data == "tiny"}:
+        from sharpv.tiny.benchmarks import write_benchmarks, write_long
 
-        write_benchmarks(paths.tasks_dir() / "tiny" / "data")
+        data = paths.tasks_dir() / "tiny" / "data"
+        if asked != {"tiny_long"}:
+            write_benchmarks(data)
+        if "tiny_long" in asked:
+            write_long(data)
 
 
 def _is_sweep() -> bool:
