@@ -4,18 +4,20 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= auto
 ARGS ?=
+EXPERIMENT ?= table3
 TABLE = profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) $@) && $(RUN) run.py experiment=$@ profile=$$profile $(ARGS)
 BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --tokens 64 --repeats 9
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
-CORE_TESTS := $(addprefix tests/test_,runtime.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
+NEWEST := .venv-newest
+CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 # Many containers set it; every command would then compile torch and transformers anew, which doubles its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 fig5 figures audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest train-tiny lock clean report demo new-method
+.PHONY: help setup table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest test-newest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -44,11 +46,14 @@ table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PR
 fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above); writes results/fig5.*
 	@$(TABLE)
 
-figures: setup ## all figures of the newest complete run in results/runs; writes results/figures/
-	@$(RUN) -m sharpv.reports figures
+figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
+	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT)
 
-report: setup ## one HTML page of the newest complete experiment; writes results/report.html (RUNS=... VIDEOS=... for others)
-	@$(RUN) -m sharpv.reports.page.build $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
+categories: setup ## accuracy by sub-task of Table 3 (EXPERIMENT=NAME for another that was run); writes results/last_categories.*
+	@$(RUN) -m sharpv.reports categories --experiment $(EXPERIMENT)
+
+report: setup ## one HTML page of Table 3 (EXPERIMENT=NAME for another that was run; VIDEOS=FOLDER); writes results/report.html
+	@$(RUN) -m sharpv.reports.page.build --experiment $(EXPERIMENT) $(RUNS) $(if $(VIDEOS),--videos $(VIDEOS))
 
 page-picture: setup ## screenshot of results/report.html, its table and a sample; needs Chromium; writes results/figures/page.png
 	@$(RUN) scripts/page_picture.py $(ARGS)
@@ -91,6 +96,17 @@ $(OLDEST)/installed: pyproject.toml
 
 test-oldest: $(OLDEST)/installed ## tests of the core on torch 2.11 with transformers 5.17, in an environment of their own
 	$(OLDEST)/bin/python -m pytest $(CORE_TESTS)
+
+$(NEWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	echo '*' > $(NEWEST)/.gitignore
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable . torchvision pytest pytest-xdist hypothesis matplotlib "setuptools>=77"
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps transformers
+	touch $@
+
+test-newest: $(NEWEST)/installed ## tests of the core on the newest torch and transformers that there are, beyond pyproject's bound too
+	$(NEWEST)/bin/python -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
+	$(NEWEST)/bin/python -m pytest $(CORE_TESTS)
 
 lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -71,7 +71,7 @@ def main() -> None:
     name = re.sub(r"\W+", "_", hardware.get("gpu", hardware["cpu"]))
     path = paths.results_dir() / "bench" / f"onepass_{name.strip('_').lower()}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report)
+    path.write_text(report, encoding="utf-8")
     print(report, path)
 
 

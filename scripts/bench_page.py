@@ -57,8 +57,8 @@ def main() -> None:
         versions["chromium"] = tab.version
     path = paths.results_dir() / "bench" / f"page_{slug(torch.device('cpu'))}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text(measured, options.repeats, hardware, versions))
-    print(path.read_text(), path)
+    path.write_text(text(measured, options.repeats, hardware, versions), encoding="utf-8")
+    print(path.read_text(encoding="utf-8"), path)
 
 
 def measure(questions: int, repeats: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ Everything is random but shaped like a video: tokens scatter around a few centre
 results/bench/pruners_<hardware>.md.
 
 Shape suffixes: T frames, P tokens per frame, D width, N rows, R raw patches, A tower heads, E head width, B batch (1),
-X tower width, G key-value heads, K chosen tokens.
+X tower width, G key-value heads, K chosen tokens, Q rows of text behind the video.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from sharpv import paths
 from sharpv.answering import environment
 from sharpv.metrics.profiling.machine import slug
 from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.bipartite import BipartiteMerging
 from sharpv.pruners.controls import Random
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
@@ -37,11 +38,17 @@ from sharpv.pruners.dycoke_cache import DyCokeCache
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.flashvid import FlashVID
+from sharpv.pruners.flashvid_inner import FlashVIDInner
 from sharpv.pruners.framefusion import FrameFusion
+from sharpv.pruners.holitom import HoliTom
+from sharpv.pruners.holitom_inner import HoliTomInner
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
+from sharpv.pruners.pyramiddrop import PyramidDrop
+from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
 from sharpv.pruners.vcast import VCast
@@ -74,8 +81,22 @@ VISUAL: list[VisualPruner] = [
     PruMergePlus(keep_ratio=0.55),
     VisionZip(),
     FastVID(),
+    HoliTom(),
+    FlashVID(),
+    BipartiteMerging(),
+    QueryRelevance(),
 ]
-MEMORY: list[MemoryPruner] = [MemorySharpV(), FastV(), VTW(), PruneVidAttention(), FrameFusion(), DyCokeCache()]
+MEMORY: list[MemoryPruner] = [
+    MemorySharpV(),
+    FastV(),
+    VTW(),
+    PruneVidAttention(),
+    FrameFusion(),
+    DyCokeCache(),
+    PyramidDrop(),
+    HoliTomInner(),
+    FlashVIDInner(),
+]
 
 
 @dataclass(frozen=True)
@@ -124,7 +145,10 @@ def make_video(size: Size, device: torch.device, dtype: torch.dtype) -> VideoTok
     here = {"device": device, "dtype": dtype}
     head = ProbeHead(states_TRX.shape[-1]).to(**here)
     tower = Tower({-1: queries_TARE.to(**here)}, {-1: keys_TARE.to(**here)}, False, states_TRX.to(**here), head, pool)
-    return VideoTokens(features_TPD.to(**here), (size.side, size.side), seed=1, tower=tower)
+    question_QD = torch.randn(TEXT_ROWS - TEXT_BEFORE, size.width, generator=torch.Generator().manual_seed(1)).to(
+        **here
+    )
+    return VideoTokens(features_TPD.to(**here), (size.side, size.side), 1, tower, question_QD)
 
 
 class Bench:
@@ -317,8 +341,8 @@ def main() -> None:
         f"{TOWER_SIDE**2} patches x {TOWER_HEADS} heads x {TOWER_HEAD_WIDTH}. The machine may have been shared.",
         "",
     ]
-    path.write_text("\n".join([*head, *lines, ""]))
-    print(path.read_text())
+    path.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+    print(path.read_text(encoding="utf-8"))
     print(f"written to {path}")
 
 

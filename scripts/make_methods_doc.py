@@ -17,17 +17,24 @@ from tqdm import tqdm
 
 from sharpv.paths import REPOSITORY
 from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.bipartite import BipartiteMerging
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.dycoke_cache import DyCokeCache
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.flashvid import FlashVID
+from sharpv.pruners.flashvid_inner import FlashVIDInner
 from sharpv.pruners.framefusion import FrameFusion
+from sharpv.pruners.holitom import HoliTom
+from sharpv.pruners.holitom_inner import HoliTomInner
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
+from sharpv.pruners.pyramiddrop import PyramidDrop
+from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
 from sharpv.pruners.vcast import VCast
@@ -64,6 +71,13 @@ METHODS: dict[Method, str | None] = {
     VisionZip: r"visionzip/",
     Scissor: r"scissor/",
     FastVID: r"fastvid/",
+    PyramidDrop: r"pyramiddrop/",
+    HoliTom: r"holitom/(?!inner_|e2e_)",
+    HoliTomInner: r"holitom/(inner|e2e)_",
+    FlashVID: r"flashvid/(?!inner_|e2e_)",
+    FlashVIDInner: r"flashvid/(inner|e2e)_",
+    BipartiteMerging: None,
+    QueryRelevance: None,
 }
 
 
@@ -96,11 +110,13 @@ def needs(method: Method) -> str:
     """What a method reads beside tokens or hidden states, from its declaration and its calls."""
     if issubclass(method, VisualPruner):
         read = method().tower_layers
+        if method.reads_question:
+            return "the question's embeddings"
         if read is None:
             return "nothing of the tower"
         layers = ", ".join(map(str, read))
         return f"tower queries and keys, layer {layers}" if layers else "the tower's states and pooling head"
-    rows = "attention_rows(" in inspect.getsource(method)
+    rows = re.search(r"(attention_rows|last_row_scores)\(", inspect.getsource(method))
     return "attention rows of single queries" if rows else "no attention"
 
 
@@ -147,11 +163,12 @@ def rounding_table(shares: dict[str, dict[str, float]]) -> list[str]:
         "Scores are float32 whatever the model's dtype, so that a model in half precision changes a choice only",
         "through its rounded features and tower states. The table has the share of kept tokens that differ when",
         "these are rounded before `select`: tokens that only one of the two choices keeps, of all that they keep;",
-        "of PruneVidMerge and Scissor, whose rows are means, the tokens whose row stands for other tokens than",
-        "before. Settings and video are those of `scripts/bench_pruners.py --small`, 8 x 196 x 896, on which every",
-        "method runs; the still video is the same with a hundredth of its motion, so that frames nearly tie",
-        "(SharpV keeps little but the first one of it). Both are made up and were measured on one CPU by `python",
-        "scripts/measure_rounding.py`; real footage may differ. DivPrune's picks build on each other: here the",
+        "of PruneVidMerge, Scissor and BipartiteMerging, whose rows are means, the tokens whose row stands for other",
+        "tokens than before. Settings and video are those of `scripts/bench_pruners.py --small`, 8 x 196 x 896,",
+        "on which every method runs; the still video is the same with a hundredth of its motion, so that",
+        "frames nearly tie (SharpV keeps little but the first one of it). Both are made up and were",
+        "measured on one CPU by `python scripts/measure_rounding.py`; real footage may differ.",
+        "DivPrune's picks build on each other: here the",
         "fifth is a near-tie, and changes the later ones. PruneVidMerge finds no scenes in the still video, so",
         "that rounding decides where its segments end. Memory stages are not measured: they read the model's own",
         "states, which differ in a half-precision run anyway.",
@@ -197,9 +214,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replay", action="store_true", help="replay tests/golden and write results/golden.json anew")
     if parser.parse_args().replay:
-        RECORD.write_text(json.dumps(replay_all(), indent=1, sort_keys=True) + "\n")
+        RECORD.write_text(json.dumps(replay_all(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(document(json.loads(RECORD.read_text()), json.loads(ROUNDING.read_text())))
+    DOCUMENT.write_text(
+        document(json.loads(RECORD.read_text(encoding="utf-8")), json.loads(ROUNDING.read_text(encoding="utf-8"))),
+        encoding="utf-8",
+    )
     print(f"written to {DOCUMENT}")
 
 

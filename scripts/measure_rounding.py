@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sharpv.paths import REPOSITORY
 from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.bipartite import BipartiteMerging
 from sharpv.pruners.controls import Random
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.scissor import Scissor
@@ -39,7 +40,7 @@ def mapped(video: VideoTokens, change: Callable[[torch.Tensor], torch.Tensor]) -
 def changed(method: VisualPruner, ours: Selection, other: Selection, total: int) -> float:
     """Share that only one choice has of the tokens that either keeps; where rows are means, the share of all tokens
     whose row stands for other tokens than before."""
-    if isinstance(method, PruneVidMerge | Scissor):
+    if isinstance(method, PruneVidMerge | Scissor | BipartiteMerging):
         everything_N = torch.arange(total)
         row_N, other_N = (everything_N if each.assign_N is None else each.assign_N for each in (ours, other))
         size_N, other_size_N, common_N = (
@@ -70,5 +71,5 @@ def measure(methods: list[VisualPruner]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    RECORD.write_text(json.dumps(measure(METHODS), indent=1) + "\n")
+    RECORD.write_text(json.dumps(measure(METHODS), indent=1) + "\n", encoding="utf-8")
     print(f"written to {RECORD}")

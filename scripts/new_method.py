@@ -43,10 +43,10 @@ def new_method(name: str, root: Path) -> list[Path]:
         root / path.format(name=name): environment.get_template(template).render(values)
         for template, path in WRITTEN.items()
     }
-    texts[root / TEST_LIST] = _in_test_list((root / TEST_LIST).read_text(), name)
-    texts[root / TABLE] = _in_table((root / TABLE).read_text(), name)
+    texts[root / TEST_LIST] = _in_test_list((root / TEST_LIST).read_text(encoding="utf-8"), name)
+    texts[root / TABLE] = _in_table((root / TABLE).read_text(encoding="utf-8"), name)
     for path, text in texts.items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return list(texts)
 
 
@@ -59,7 +59,7 @@ def _check(name: str, root: Path) -> None:
     classes = [
         str(path.relative_to(root))
         for path in (root / "sharpv" / "pruners").glob("*.py")
-        if re.search(rf"^class {class_name(name)}\b", path.read_text(), re.MULTILINE)
+        if re.search(rf"^class {class_name(name)}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     if found or classes:
         raise ValueError(f"{name!r} is taken by {', '.join(found + classes)}: choose another name")

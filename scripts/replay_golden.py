@@ -14,11 +14,11 @@ if not __debug__:
     sys.exit("files are compared by assertions: run without -O")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from golden_cases import llava_onevision, llava_video, memory, pllava, qwen_vl, visual_a, visual_b
+from golden_cases import llava_onevision, llava_video, memory, pllava, qwen_vl, visual_a, visual_b, visual_c
 from golden_cases.recorded import Declined, Result, folder_of
 
 NOT_RECORDED = ("README.md", "tokenizer.json.gz")
-METHODS = (visual_a, visual_b, memory)
+METHODS = (visual_a, visual_b, visual_c, memory)
 MODELS = (llava_onevision, llava_video, pllava, qwen_vl)
 CASES = [group.CASES for group in (*METHODS, *MODELS)]
 

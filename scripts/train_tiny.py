@@ -83,7 +83,7 @@ class ResumePoint:
         partial.rename(self.path)
 
     def log(self, **entry) -> None:
-        with self.curve.open("a") as lines:
+        with self.curve.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(entry) + "\n")
 
 

@@ -4,11 +4,20 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NO_KEY = "none"
+
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on Linux."""
 
 
 def results_dir() -> Path:
     """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout."""
     return _named("SHARPV_RESULTS") or REPOSITORY / "results"
+
+
+def record_path(experiment: str) -> Path:
+    """What an experiment asked for, written by its run and read by its reports."""
+    return results_dir() / "experiments" / f"{experiment}.json"
 
 
 def tasks_dir() -> Path:
@@ -41,6 +50,19 @@ def below_data(file: Path) -> str:
     return str(file.absolute())
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The place of a data file that annotations name; ValueError for a name that leaves the folder or is none.
+
+    What a user links into the folder may lie elsewhere: only the name is looked at.
+    """
+    root, place = Path(os.path.normpath(folder)), Path(os.path.normpath(folder / name))
+    if "\0" in name or root not in place.parents:
+        raise ValueError(f"video {name!r} lies outside {folder}")
+    if max(map(len, map(os.fsencode, place.parts))) > LONGEST_NAME:
+        raise ValueError(f"video {name[:40]!r}... has a name that no file can have")
+    return place
+
+
 def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Path | None:
     """Folder of a downloaded hub repository (kind `model` or `dataset`) at a revision (main), or None.
 
@@ -61,8 +83,15 @@ def hub_snapshot(repository: str, kind: str, revision: str | None = None) -> Pat
 
 
 def judge_key() -> str:
-    """Key for the judge's endpoint: $OPENAI_API_KEY; local servers take any."""
-    return os.environ.get("OPENAI_API_KEY", "none")
+    """Key for the judge's endpoint: $OPENAI_API_KEY; local servers take any, so without one NO_KEY."""
+    return os.environ.get("OPENAI_API_KEY") or NO_KEY
+
+
+def prepare_command_line() -> None:
+    """Hydra raises its errors instead of printing them, and progress bars, also of libraries, show only what takes more
+    than a second; call before either is imported."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TQDM_DELAY", "1")
 
 
 def go_offline() -> None:

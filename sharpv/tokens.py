@@ -1,7 +1,7 @@
 """What a visual pruner sees and what it returns.
 
 Shape suffixes: T frames, P tokens per frame, D width, N = T * P, K kept rows, L tower layers, R raw patches
-(with the CLS token first where the tower has one), A attention heads, E head width.
+(with the CLS token first where the tower has one), A attention heads, E head width, Q rows of text behind the video.
 """
 
 from collections.abc import Callable
@@ -35,13 +35,15 @@ class VideoTokens:
     """One video's tokens after projector and pooling, separators such as the newline row excluded.
 
     features_TPD: floating point, any dtype. grid: (height, width) with height * width = P. seed: of this sample; the
-    only source of randomness a method may use. tower: only where the method's `tower_layers` is not None.
+    only source of randomness a method may use. tower: only where the method's `tower_layers` is not None. question_QD:
+    embeddings of the text behind the video, template included, only where the method's `reads_question` is true.
     """
 
     features_TPD: torch.Tensor
     grid: tuple[int, int]
     seed: int = 0
     tower: Tower | None = None
+    question_QD: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.features_TPD.ndim != 3:

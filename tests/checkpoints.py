@@ -2,11 +2,28 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import torch
+from families import FAMILIES
 from safetensors.torch import save_file
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2VLVideoProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+from sharpv.models.llava_video.checkpoint import LANGUAGE
+from sharpv.tiny.build import CHECKPOINT
 
 TOKENIZER = Path(__file__).parent / "golden" / "pllava" / "tokenizer.json.gz"
 FRAMES, SIDE, RANK, STOP = 16, 3, 4, 2
@@ -34,7 +51,9 @@ def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
         save_file(kept, folder / f"model-0000{shard}-of-00002.safetensors", {"format": "pt"})
     model.config.save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(gzip.decompress(TOKENIZER.read_bytes()))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>"}), encoding="utf-8"
+    )
     return model
 
 
@@ -77,3 +96,40 @@ def released_name(name: str) -> str:
         return name.replace("model.language_model.", "language_model.base_model.model.model.")
     plain = name.removeprefix("model.")
     return plain if "vision_model." in plain else plain.replace("vision_tower.", "vision_tower.vision_model.")
+
+
+def write_qwen(folder: Path, name: str) -> None:
+    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
+    model, _ = FAMILIES[name]()
+    model.save_pretrained(folder)
+    specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>"]
+    specials += ["<|image_pad|>", "<|video_pad|>"]
+    vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(vocabulary, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    tokenizer.add_special_tokens(specials)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>").save_pretrained(folder)
+    kind = Qwen3VLVideoProcessor if name == "qwen3_vl" else Qwen2VLVideoProcessor
+    kind(patch_size=4, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
+
+
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "image_size": 96, "patch_size": 8}
+
+
+def write_llava_video(folder: Path) -> None:
+    """A LLaVA-Video folder as released (official names and configuration), with the tiny model's tokenizer."""
+    model, _ = FAMILIES["llava_video"]()
+    names = {"model.vision_tower.": "model.vision_tower.vision_tower.vision_model.", "model.language_model.": "model."}
+    names |= {f"model.multi_modal_projector.linear_{n}": f"model.mm_projector.{2 * n - 2}" for n in (1, 2)}
+    released = {}
+    for name, tensor in model.state_dict().items():
+        old, new = next(((old, new) for old, new in names.items() if name.startswith(old)), ("", ""))
+        released[new + name.removeprefix(old)] = tensor.contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(released, folder / "model.safetensors", {"format": "pt"})
+    text = model.config.text_config
+    config = {"model_type": "llava_qwen", "mm_newline_position": "grid", "rope_theta": 1e4}
+    config |= {field: getattr(text, field) for field in LANGUAGE}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(CHECKPOINT / file, folder)

@@ -8,17 +8,24 @@ from typing import Literal
 
 from sharpv.pair import Pruner
 from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.bipartite import BipartiteMerging
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.dycoke_cache import DyCokeCache
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.flashvid import FlashVID
+from sharpv.pruners.flashvid_inner import FlashVIDInner
 from sharpv.pruners.framefusion import FrameFusion
+from sharpv.pruners.holitom import HoliTom
+from sharpv.pruners.holitom_inner import HoliTomInner
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
+from sharpv.pruners.pyramiddrop import PyramidDrop
+from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
 from sharpv.pruners.vcast import VCast
@@ -69,6 +76,11 @@ VISUAL = [
     Method(Scissor(0.97, 0.4, official=True), ascending=False, quadratic="video"),
     Method(FastVID(), FastVID(1), 3 / TOKENS, tolerance=FRAMES / TOTAL, quadratic="frame"),
     Method(FastVID(0.3, context_share=0.9), budget=10 / TOKENS, tolerance=0.15, quadratic="frame"),
+    Method(HoliTom(), HoliTom(1, static_threshold=1), ascending=False, quadratic="frame"),
+    Method(FlashVID(), FlashVID(1), 12 / TOKENS, tolerance=FRAMES / TOTAL, quadratic="frame"),
+    Method(FlashVID(segments=1), budget=12 / TOKENS, tolerance=FRAMES / TOTAL, quadratic="frame"),
+    Method(BipartiteMerging(), BipartiteMerging(1), 0.25, quadratic="video"),
+    Method(QueryRelevance(), QueryRelevance(1), 0.25),
 ]
 
 MEMORY = [
@@ -78,6 +90,9 @@ MEMORY = [
     Method(PruneVidAttention(), PruneVidAttention(keep_ratio=1), 14 / TOKENS),
     Method(DyCokeCache(threshold=2), DyCokeCache(keep_ratio=1), (TOTAL + 3 * 87) / (DEPTH * TOTAL)),
     Method(FrameFusion(), FrameFusion(keep_ratio=1), 0.3, tolerance=1 / TOTAL),
+    Method(PyramidDrop(), PyramidDrop(keep_ratios=(1, 1, 1)), (1 + 1 / 2 + 1 / 4 + 1 / 8) / DEPTH),
+    Method(HoliTomInner(), HoliTomInner(keep_ratio=1), (3 * TOTAL + 144) / (DEPTH * TOTAL)),
+    Method(FlashVIDInner(), FlashVIDInner(keep_ratio=1), (3 * TOTAL + 87) / (DEPTH * TOTAL)),
 ]
 
 

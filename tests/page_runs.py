@@ -28,9 +28,12 @@ def write_run(
     folder.mkdir(parents=True)
     info = {"schema": 1, "model": {"name": "tiny", "paper_name": None, "display": "tiny <model>"}, "status": "complete"}
     info |= {"versions": {"torch": "2"}, "hardware": {"device": "cpu"}, "command": "python run.py", "created": "today"}
-    (folder / "run.json").write_text(json.dumps(info))
+    (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
     generator = np.random.default_rng(0)
-    with (folder / "samples.jsonl").open("w") as samples, (folder / "scores.jsonl").open("w") as scores:
+    with (
+        (folder / "samples.jsonl").open("w", encoding="utf-8") as samples,
+        (folder / "scores.jsonl").open("w", encoding="utf-8") as scores,
+    ):
         for question in range(first, first + questions):
             for row in range(rows):
                 sample, score = _answer(question, row, shape, a_video, generator)

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import os
 
 import numpy as np
+
+from sharpv.reports.tables.paper_names import CHECKPOINTS
 
 LAYERS, FRAMES, GRID = 4, 4, (3, 3)
 TOTAL = FRAMES * GRID[0] * GRID[1]
@@ -84,7 +87,8 @@ def first_wrong(count):
 def write_run(folder, rows, paper_name=None, status="complete", questions=QUESTIONS, display="Made-up model", **info):
     """`rows`: (settings of `sample`, question -> right)."""
     folder.mkdir(parents=True)
-    model = {"name": "made_up", "paper_name": paper_name, "display": display}
+    model = {"name": "made_up", "paper_name": paper_name, "display": paper_name or display}
+    model["path"] = CHECKPOINTS.get(paper_name, "somewhere")
     record = {
         "schema": 1,
         "model": model,
@@ -93,16 +97,45 @@ def write_run(folder, rows, paper_name=None, status="complete", questions=QUESTI
         "hardware": {"device": "cpu"},
     }
     record |= {"attention": "sdpa", "command": "python run.py", "created": "2026-11-21", "git": "abc"} | info
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     lines = [sample(question, **settings) for settings, _ in rows for question in questions]
     scores = [
         score(question, settings["row"], right(question), settings.get("seed", 0))
         for settings, right in rows
         for question in questions
     ]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores))
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores), encoding="utf-8")
     return folder
+
+
+def write_record(path, cells, **facts):
+    """A record of run folders: folder -> what is said of it; asked is, if nothing is said, all that it holds."""
+    record = {
+        "schema": 1,
+        "kind": "table3",
+        "title": "A title",
+        "command": "python run.py",
+        "limit": None,
+        "part": False,
+    }
+    record["cells"] = []
+    for folder, said in cells.items():
+        rows = {}
+        for line in map(json.loads, (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()):
+            rows.setdefault((line["row"], line["seed"]), []).append(line["key"])
+        asked = [{"row": row, "seed": seed, "settings": "", "keys": keys} for (row, seed), keys in rows.items()]
+        cell = {
+            "folder": os.path.relpath(folder, path.parent),
+            "errors": 0,
+            "scoring": None,
+            "rows": {},
+            "asked": asked,
+        }
+        record["cells"].append(cell | said)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record | facts), encoding="utf-8")
+    return path
 
 
 def table4_rows():

@@ -122,14 +122,14 @@ def test_a_limit_that_is_no_whole_number_is_refused():
 
 def checkpoint(folder, shards=("a.safetensors",), tokenizer=True):
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
     (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
+        json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}), encoding="utf-8"
     )
     for shard in shards:
-        (folder / shard).write_bytes(b"0")
+        (folder / shard).write_bytes((2).to_bytes(8, "little") + b"{}")
     if tokenizer:
-        (folder / "tokenizer.json").write_text("{}")
+        (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     return folder
 
 
@@ -167,8 +167,8 @@ def test_missing_weights_and_data_end_in_one_message_with_sizes_and_commands(tmp
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_changed_file_of_a_checkpoint_gives_its_answers_another_key(tmp_path, name):
     for file in ("config.json", "tokenizer.json", "model.safetensors"):
-        (tmp_path / file).write_text("as it was")
+        (tmp_path / file).write_text("as it was", encoding="utf-8")
     model = dataclasses.replace(configure.build(configure.load("model", "tiny")), path=str(tmp_path))
     before = model.weights_hash()
-    (tmp_path / name).write_text("changed")
+    (tmp_path / name).write_text("changed", encoding="utf-8")
     assert model.weights_hash() != before

@@ -63,6 +63,14 @@ def test_each_model_is_asked_in_its_own_words():
     assert question_text("Who?", ["a", "b"], tiny=True).endswith("B. b\nAnswer with the letter.")
 
 
+def test_a_missing_video_is_told_before_the_model_loads(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "sharpv.models.llava_onevision.loader.LlavaOnevisionModel.load", lambda self: pytest.fail("it was loaded")
+    )
+    with pytest.raises(ValueError, match=r"gone\.mp4 does not exist"):
+        demo(asked(tmp_path / "gone.mp4"), "test")
+
+
 @pytest.mark.parametrize("left_out", ["video", "question"])
 def test_without_video_or_question_it_says_what_it_needs(left_out):
     settings = config("video=a.mp4", "question=why", f"{left_out}=null")

@@ -86,7 +86,7 @@ def test_one_command_answers_scores_and_writes_the_table(finished):
     assert any(row["memory"] for row in rows)
     for ending in ("md", "csv", "tex"):
         assert (finished / f"last.{ending}").stat().st_size > 0
-    run = json.loads(next(finished.glob("runs/*/run.json")).read_text())
+    run = json.loads(next(finished.glob("runs/*/run.json")).read_text(encoding="utf-8"))
     assert run["status"] == "complete"
     assert run["versions"]["lmms-eval"] == "0.7.3"
 
@@ -125,7 +125,7 @@ def test_two_processes_share_the_videos_and_make_the_same_table_as_one(finished,
     assert len(files) == 2
     assert all(file.stat().st_size for file in files)
     assert_same_answers_and_table(finished, tmp_path)
-    assert len(json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())["pass"]) == 2
+    assert len(json.loads(next(tmp_path.glob("runs/*/run.json")).read_text(encoding="utf-8"))["pass"]) == 2
 
 
 def test_a_finished_run_loads_no_model_and_says_so(finished):

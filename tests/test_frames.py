@@ -267,7 +267,9 @@ def test_a_hole_in_the_middle_is_counted(tmp_path, codec):
     content = path.read_bytes()
     size = len(content)
     path.write_bytes(content[: size * 2 // 5] + bytes(size // 5) + content[size * 3 // 5 :])
-    assert read_video(path, 4).decode_errors > 0
+    errors = {read_video(path, 4).decode_errors for _ in range(3)}
+    assert len(errors) == 1
+    assert errors.pop() > 0
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.mp4", "libx264"), ("v.mkv", "libx264"), ("v.webm", "libvpx")])

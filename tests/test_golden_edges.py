@@ -30,6 +30,13 @@ def test_the_repository_in_its_metadata_names_a_files_folder(replay, tmp_path):
         assert replay(path)[0] == "ok"
 
 
+@pytest.mark.parametrize("name", ["ov_T16_r25", "inner_half_even", "seg_table"])
+def test_a_method_in_the_metadata_goes_before_the_repository_that_holds_two(replay, tmp_path, name):
+    path = shutil.copy(GOLDEN / "holitom" / f"{name}.safetensors", tmp_path / "held_a.safetensors")
+    assert folder_of(path, {"holitom", "visionzip"}) == "holitom"
+    assert replay(path)[0] == "ok"
+
+
 def write(path, tensors, meta):
     path.parent.mkdir(exist_ok=True)
     save_file(tensors, path, {name: str(value) for name, value in meta.items()})

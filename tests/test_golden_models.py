@@ -42,13 +42,13 @@ def test_a_changed_lora_scale_is_noticed(monkeypatch):
 @pytest.mark.parametrize("content", ['{"other": 1}', "{}", "3"])
 def test_a_file_that_no_rule_replays_is_named(folder, content, tmp_path):
     path = tmp_path / "unknown.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(LookupError, match="unknown.json"):
         CASES[folder](path)
 
 
 def test_options_may_have_several_lines_and_hold_letters():
-    recorded = json.loads((GOLDEN / "pllava" / "prompts.json").read_text())
+    recorded = json.loads((GOLDEN / "pllava" / "prompts.json").read_text(encoding="utf-8"))
     options = ["a man\nin (A) coat", "(B) odd", "", "last\n"]
     asked = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCD", options, strict=True))
     before, _, rest = recorded["plain"].partition("(A) ")

@@ -79,7 +79,7 @@ def test_verdicts_come_in_order_and_are_asked_once(server, tmp_path):
 def test_a_torn_cache_line_is_asked_again(server, tmp_path):
     cache = tmp_path / "judge.jsonl"
     judge_at(server).verdicts(QUESTIONS, cache)
-    cache.write_text(cache.read_text()[:-5])
+    cache.write_text(cache.read_text(encoding="utf-8")[:-5], encoding="utf-8")
     assert judge_at(server).verdicts(QUESTIONS, cache)[1] == Verdict(False, 1)
     assert len(server.asked) == 3
 
@@ -110,7 +110,11 @@ def test_a_dead_judge_stops_a_run_before_the_first_answer_to_any_benchmark(tmp_p
         config = compose("config", asked)
     with pytest.raises(NotAvailableError, match="judge: gpt-3.5-turbo-0125 at http://127.0.0.1:9/v1.*does not answer"):
         experiment.run(config, "test")
-    assert not [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in path.read_text().splitlines()]
+    assert not [
+        line
+        for path in tmp_path.glob("runs/*/samples*.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def test_a_living_judge_is_found(server):
@@ -155,7 +159,7 @@ def test_an_answer_that_cannot_be_judged_is_counted_and_costs_no_other_verdict(s
     assert scores[0]["score"] == 0.0
     assert "no verdict" in scores[0]["judge_error"]
     assert [line["score"] for line in scores[1:]] == [1.0, 1.0]
-    assert len(cache.read_text().splitlines()) == 2
+    assert len(cache.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_scores_are_replaced_and_failed_answers_are_not_sent(server, tmp_path):

@@ -1,6 +1,6 @@
 """Which methods may rightly keep every token, so that the guard against settings that prune nothing spares them.
 
-Shape suffixes: T frames, P tokens per frame, D width, A heads, E head width.
+Shape suffixes: T frames, P tokens per frame, D width, A heads, E head width, Q rows of a question.
 """
 
 import pytest
@@ -49,7 +49,7 @@ def restless(attention_P=None):
     if cls:
         keys[..., 1:, 0], queries[:, :, 0] = attention_P, torch.tensor([2.0, 0, 0, 0])
     tower = Tower({-1: queries}, {-1: keys}, cls, features_TPD, MeanHead(), lambda rows: rows)
-    return VideoTokens(features_TPD, GRID, seed=3, tower=tower)
+    return VideoTokens(features_TPD, GRID, seed=3, tower=tower, question_QD=features_TPD[0, :4])
 
 
 @pytest.mark.parametrize("method", [*VISUAL, *MEMORY], ids=repr)

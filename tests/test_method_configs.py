@@ -1,5 +1,9 @@
 """Every method has its YAML, every row of the tables prunes on the tiny model, and matched rows keep what they say."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 from methods import MEMORY, VISUAL
@@ -11,6 +15,7 @@ from sharpv.tiny.build import build_config, build_model
 from sharpv.tokens import VideoTokens
 
 ROWS = list(configure.load("experiment", "all_methods").rows)
+FLOOR_ROWS = [name for name in configure.load("experiment", "tiny_floor").rows if name.startswith("floor_")]
 
 
 def row_of(name, model="tiny"):
@@ -27,15 +32,33 @@ def deep(tokenizer):
     return model
 
 
+def shipped() -> list[str]:
+    """Names of the pruners that this repository holds; a user's own files beside them are not its business."""
+    command = ["git", "ls-files", "configs/pruner"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=configure.CONFIGS.parent)
+    return sorted(Path(name).stem for name in listed.stdout.splitlines()) or configure.names("pruner")
+
+
+def test_a_users_own_pruner_is_not_among_the_shipped_ones():
+    mine = configure.CONFIGS / "pruner" / f"mine_{os.getpid()}.yaml"
+    mine.write_text((configure.CONFIGS / "pruner" / "evs.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    try:
+        assert mine.stem in configure.names("pruner")
+        assert mine.stem not in shipped()
+        assert "evs" in shipped()
+    finally:
+        mine.unlink()
+
+
 def test_all_methods_are_in_the_tables():
-    listed = {name for name in configure.names("pruner") if not name.startswith(("reading_", "fig5_"))}
+    listed = {name for name in shipped() if not name.startswith(("reading_", "fig5_", "floor_"))}
     assert listed - set(ROWS) == {"fastvid", "visual_sharpv"}
     assert set(configure.load("experiment", "table3").rows) <= set(ROWS)
     in_rows = {type(stage) for row in map(row_of, listed) for stage in (row.visual, row.memory)}
     assert {type(method.stage) for method in (*VISUAL, *MEMORY)} <= in_rows
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*ROWS, *FLOOR_ROWS])
 def test_a_row_prunes_on_the_tiny_model(deep, inputs, name, record_property):
     row = row_of(name)
     with Pruner(row.visual, row.memory)(deep) as report:

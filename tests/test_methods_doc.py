@@ -26,19 +26,21 @@ AGAIN = "python scripts/make_methods_doc.py --replay"
 
 
 def test_the_document_is_up_to_date():
-    expected = document(json.loads(RECORD.read_text()), json.loads(ROUNDING.read_text()))
-    assert DOCUMENT.read_text() == expected, f"run: {AGAIN}"
+    expected = document(
+        json.loads(RECORD.read_text(encoding="utf-8")), json.loads(ROUNDING.read_text(encoding="utf-8"))
+    )
+    assert DOCUMENT.read_text(encoding="utf-8") == expected, f"run: {AGAIN}"
 
 
 def test_the_effect_of_rounding_is_recorded_for_every_visual_method():
-    assert {name.split(" ")[0] for name in json.loads(ROUNDING.read_text())} == {
+    assert {name.split(" ")[0] for name in json.loads(ROUNDING.read_text(encoding="utf-8"))} == {
         method.__name__ for method in METHODS if issubclass(method, VisualPruner)
     }
 
 
 def test_the_recorded_effect_of_rounding_is_what_is_measured():
     """Of the quick methods, and coarsely: another CPU may round a near-tie to the other side."""
-    record, measured = json.loads(ROUNDING.read_text()), measure([VisualSharpV(), EVS(), VCast()])
+    record, measured = json.loads(ROUNDING.read_text(encoding="utf-8")), measure([VisualSharpV(), EVS(), VCast()])
     for name, shares in measured.items():
         assert shares == pytest.approx(record[name], abs=0.02), name
 
@@ -59,13 +61,13 @@ def test_what_rounding_changed_in_merged_rows_counts_tokens_with_other_company()
 
 
 def test_the_record_holds_every_golden_file_and_no_failure():
-    record = json.loads(RECORD.read_text())
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
     assert set(record) == {f"{path.parent.name}/{path.stem}" for path in golden_files()}, f"run: {AGAIN}"
     assert {entry["verdict"] for entry in record.values()} <= {"ok", "declined"}
 
 
 def test_every_golden_file_proves_exactly_one_method():
-    for name in json.loads(RECORD.read_text()):
+    for name in json.loads(RECORD.read_text(encoding="utf-8")):
         assert sum(pattern is not None and bool(re.match(pattern, name)) for pattern in METHODS.values()) == 1, name
 
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from families import FAMILIES, FRAMES
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.cache_utils import DynamicCache
 
@@ -150,3 +151,13 @@ def test_an_interrupt_while_memory_is_measured_is_raised_behind_it(interruptible
         interrupted()
     assert reached
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_exact_vision_of_qwen_equals_a_counter_on_the_real_tower(name):
+    model, inputs = FAMILIES[name]()
+    grid = tuple((inputs["video_grid_thw"][0, 1:] // 2).tolist())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"], return_dict=True)
+    expected = exact_vision(model.config.vision_config, FRAMES, model.config.text_config.hidden_size, grid)
+    assert counter.get_total_flops() == pytest.approx(expected, rel=1e-9)

@@ -37,8 +37,8 @@ def test_three_files_are_written_and_two_lists_get_a_line(copy):
     changed = {str(path) for path in before if after[path] != before[path]}
     assert changed == {TEST_LIST, TABLE}
     for path in changed:
-        lines = (copy / path).read_text().splitlines()
-        old = (REPOSITORY / path).read_text().splitlines()
+        lines = (copy / path).read_text(encoding="utf-8").splitlines()
+        old = (REPOSITORY / path).read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if "far_from_mean" not in line and "FarFromMean" not in line] == old
 
 

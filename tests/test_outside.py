@@ -36,11 +36,11 @@ def other(tmp_path, monkeypatch):
     """An installed package `loud` that declares one method, and a package `quiet` that declares none."""
     for group, text in (("visual", "_target_: loud.methods.Loudest\nkeep_ratio: 0.25\n"), ("pruner", PRUNER + OPTIONS)):
         (tmp_path / "loud" / "configs" / group).mkdir(parents=True)
-        (tmp_path / "loud" / "configs" / group / "loudest.yaml").write_text(text)
+        (tmp_path / "loud" / "configs" / group / "loudest.yaml").write_text(text, encoding="utf-8")
     for package in ("loud", "quiet"):
         (tmp_path / package).mkdir(exist_ok=True)
         (tmp_path / package / "__init__.py").touch()
-        (tmp_path / package / "methods.py").write_text(METHOD)
+        (tmp_path / package / "methods.py").write_text(METHOD, encoding="utf-8")
     declare(tmp_path, "loudest = loud")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
@@ -51,8 +51,8 @@ def other(tmp_path, monkeypatch):
 def declare(folder, line):
     info = folder / "loud-1.0.dist-info"
     info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{outside.GROUP}]\n{line}\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{outside.GROUP}]\n{line}\n", encoding="utf-8")
 
 
 def composed(*overrides):
@@ -83,7 +83,7 @@ def test_its_stage_composes_with_ours_and_is_a_reference_of_our_controls(other):
 def test_a_row_changes_its_hash_with_the_code_of_its_package(other):
     before, ours = row_of(composed("pruner=loudest")).hash, row_of(composed("pruner=evs")).hash
     assert row_of(composed("pruner=loudest")).hash == before
-    (other / "loud" / "methods.py").write_text(METHOD + "\n# another version\n")
+    (other / "loud" / "methods.py").write_text(METHOD + "\n# another version\n", encoding="utf-8")
     assert row_of(composed("pruner=loudest")).hash != before
     assert row_of(composed("pruner=evs")).hash == ours
 
@@ -114,7 +114,7 @@ def test_without_the_package_its_name_is_unknown():
 
 
 def test_a_name_that_is_ours_is_refused(other):
-    (other / "loud" / "configs" / "pruner" / "evs.yaml").write_text(PRUNER + OPTIONS)
+    (other / "loud" / "configs" / "pruner" / "evs.yaml").write_text(PRUNER + OPTIONS, encoding="utf-8")
     with pytest.raises(ValueError, match=r"loud/configs/pruner/evs\.yaml and .*have the same name"):
         configure.load("pruner", "loudest")
 

@@ -47,7 +47,7 @@ def test_results_are_written_where_the_variable_says(monkeypatch):
 def test_a_snapshot_is_found_in_the_cache_that_is_set(monkeypatch, tmp_path):
     root = tmp_path / "models" / "datasets--one--two"
     (root / "refs").mkdir(parents=True)
-    (root / "refs" / "main").write_text("a" * 40)
+    (root / "refs" / "main").write_text("a" * 40, encoding="utf-8")
     (root / "snapshots" / ("a" * 40)).mkdir(parents=True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "models"))
     assert paths.hub_snapshot("one/two", "dataset") == root / "snapshots" / ("a" * 40)

@@ -91,12 +91,12 @@ def test_a_second_run_measures_only_what_is_missing(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("SHARPV_RESULTS", str(tmp_path))
     assert main([*ARGUMENTS, "--frames", "2", "--pruners", "sharpv"]) == 0
     (path,) = (tmp_path / "bench").glob("*.csv")
-    first = path.read_text()
+    first = path.read_text(encoding="utf-8")
     assert main([*ARGUMENTS, "--frames", "2", "4", "--pruners", "sharpv", "fastv"]) == 0
-    assert path.read_text().startswith(first)
+    assert path.read_text(encoding="utf-8").startswith(first)
     found = [(row["frames"], row["pruner"]) for row in Results(path).rows]
     assert found == [("2", "dense"), ("2", "sharpv"), ("2", "fastv"), ("4", "dense"), ("4", "sharpv"), ("4", "fastv")]
-    text = path.with_suffix(".md").read_text()
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
     for said in ("TTFT* = ", "4 of 8 decoder layers, **depth truncated**", "Forced counts", "torch: ", "command: "):
         assert said in text
     assert {file.suffix for file in path.parent.iterdir()} == {".csv", ".md", ".png", ".svg"}
@@ -105,7 +105,7 @@ def test_a_second_run_measures_only_what_is_missing(tmp_path, monkeypatch, capsy
 
 def test_a_file_with_other_columns_is_not_mixed_with_ours(tmp_path):
     path = tmp_path / "old.csv"
-    path.write_text("model,frames\ntiny,8\n")
+    path.write_text("model,frames\ntiny,8\n", encoding="utf-8")
     with pytest.raises(ValueError, match="another version"):
         Results(path)
 

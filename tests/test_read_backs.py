@@ -11,13 +11,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from videos import drifting, video_of
 
+from sharpv.pruners.bipartite import BipartiteMerging
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.flashvid import FlashVID
+from sharpv.pruners.holitom import HoliTom
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
+from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.pruners.vcast import VCast
@@ -59,7 +63,8 @@ def on_device(video):
     tower = video.tower
     parts = {name: {-1: getattr(tower, name)[-1].as_subclass(OnDevice)} for name in ("queries", "keys")}
     tower = replace(tower, **parts, states_TRX=tower.states_TRX.as_subclass(OnDevice))
-    return replace(video, features_TPD=video.features_TPD.as_subclass(OnDevice), tower=tower)
+    question_QD = video.question_QD.as_subclass(OnDevice)
+    return replace(video, features_TPD=video.features_TPD.as_subclass(OnDevice), tower=tower, question_QD=question_QD)
 
 
 # Beyond the one of `require_finite`, as the docstrings say.
@@ -76,6 +81,11 @@ READ_BACKS = [
     (PruMergePlus(0.55), 1),
     (VisionZip(), 0),
     (FastVID(), 1),
+    (HoliTom(), 1),
+    (FlashVID(), 2),
+    (FlashVID(segments=1), 2),
+    (BipartiteMerging(), 0),
+    (QueryRelevance(), 0),
     # Two steps, each a single block of cosines here.
     (Scissor(), 4),
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkpoints import write_pllava
+from checkpoints import TOWER, write_llava_video, write_pllava, write_qwen
 
 from sharpv.benchmarks import released, upstream
 from sharpv.configuration import configure
@@ -43,6 +43,15 @@ def family(name, folder):
     if name == "pllava_7b":
         write_pllava(folder)
         return ["model=pllava_7b", f"model.path={folder}", "model.dtype=float32"]
+    if name.startswith("qwen"):
+        write_qwen(folder, name[:-3])
+        sizes = ["model.frames=16", "++model.min_pixels=2304", "++model.max_pixels=2304"]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes]
+    if name == "llava_video_7b":
+        write_llava_video(folder)
+        tower = ",".join(f"{field}:{value}" for field, value in TOWER.items())
+        small = ["model.frames=8", "model.dtype=float32", "model.stop_tokens=['<|im_end|>']"]
+        return [f"model={name}", f"model.path={folder}", f"++model.tower={{{tower}}}", *small]
     small = ["model.frames=8", "model.dtype=float32", 'model.stop_tokens=["<|im_end|>"]']
     return ["model=llava_ov_7b", f"model.path={CHECKPOINT}", *small]
 
@@ -77,6 +86,22 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llava_video_7b", "qwen2_5_vl_7b", "qwen3_vl_8b"])
+def test_the_newer_families_answer_two_benchmarks(home, tmp_path, name):
+    rows = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05", "vidcom2"]
+    arguments = [*family(name, tmp_path / "weights"), "benchmarks=[videomme,nextqa]", f"rows=[{','.join(rows)}]"]
+    ran = run(home, tmp_path, *arguments, "warm_up=0")
+    stored = [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in read_jsonl(path)]
+    assert ran.returncode == 1, ran.stderr
+    assert f"INCOMPLETE: {UNREADABLE * len(rows)} answers failed" in ran.stdout, {line["error"] for line in stored}
+    answered = [line for line in stored if line["status"] == "ok"]
+    assert {line["row"] for line in answered if line["token_budget"] < 1} == set(rows[1:])
+    assert all(line["flops"]["exact_vision"] > 0 for line in answered)
+    frames = 8
+    assert {(line["frames"], *line["grid"]) for line in answered} == {(frames, 6, 6)}
+
+
 @pytest.fixture
 def downloaded(home):
     """Small checkpoints of all three models where the hub puts theirs."""
@@ -84,7 +109,7 @@ def downloaded(home):
         root = home / "hub" / f"models--{configure.load('model', name).path.replace('/', '--')}"
         snapshot = root / "snapshots" / REVISION
         (root / "refs").mkdir(parents=True)
-        (root / "refs" / "main").write_text(REVISION)
+        (root / "refs" / "main").write_text(REVISION, encoding="utf-8")
         if name == "pllava_7b":
             write_pllava(snapshot)
         else:
@@ -105,7 +130,7 @@ def test_table_4_of_the_paper_runs_unchanged_on_checkpoints_and_data_where_the_h
         "LLaVA-OneVision 7B": 4,
         "PLLaVA 7B": 4,
     }
-    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4.md").read_text()
+    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -117,7 +142,9 @@ def test_table_3_of_the_paper_runs_unchanged_too(downloaded, tmp_path):
     table = pd.read_csv(tmp_path / "table3.csv")
     assert table.groupby("model")["method"].count().to_dict() == {"LLaVA-OneVision 7B": 14}
     assert table[["videomme_wo", "nextqa_mc", "actnetqa_acc", "actnetqa_score", "paper_avg_acc"]].notna().any().all()
-    assert "actnetqa: answers scored by containment of the right answer" in (tmp_path / "table3.md").read_text()
+    assert "actnetqa: answers scored by containment of the right answer" in (tmp_path / "table3.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.slow
@@ -126,7 +153,9 @@ def test_check_names_what_is_missing_and_what_is_there(home, tmp_path):
     assert ran.returncode == 1
     assert "hf download llava-hf/llava-onevision-qwen2-7b-ov-hf" in ran.stdout
     assert "1 of 5 missing (2 questions become errors)" in ran.stdout
-    assert [Path(line).exists() for line in (tmp_path / "missing" / "videomme.txt").read_text().splitlines()] == [False]
+    assert [
+        Path(line).exists() for line in (tmp_path / "missing" / "videomme.txt").read_text(encoding="utf-8").splitlines()
+    ] == [False]
     assert "ok       videos of nextqa: all 3, 6 questions" in ran.stdout
     ready = run(home, tmp_path, "check", "model=tiny", "benchmark=nextqa")
     assert (ready.returncode, ready.stdout.splitlines()[-1]) == (0, "a run can start")
@@ -141,7 +170,7 @@ def docs(benchmark):
     }
     path = next((FIXTURES / "hub").glob(f"datasets--{files[benchmark]}"))
     if path.suffix == ".json":
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     return pd.read_parquet(path).to_dict("records")
 
 
@@ -206,3 +235,28 @@ def test_videos_are_found_where_upstream_lays_them(home, monkeypatch):
     assert released.nextqa_video({"video": 4010069381})[0].endswith("NExTVideo/4010069381.mp4")
     settings = {"folder": "tvqa/video_fps3_hq_segment"}
     assert Path(released.mvbench_video({"video": "clip_episodic_reasoning"}, settings)[0]).is_dir()
+
+
+@pytest.mark.slow
+def test_an_edited_answer_is_scored_anew_and_a_broken_one_is_an_error_row(home, tmp_path):
+    own = tmp_path / "home"
+    shutil.copytree(home, own)
+    path = next((own / "hub").glob("datasets--lmms-eval--NExTQA/snapshots/*/MC/*.parquet"))
+    arguments = [*family("llava_ov_7b", tmp_path), "benchmark=nextqa", "rows=[dense]", "warm_up=0", "memory_every=0"]
+    checked = run(own, tmp_path / "results", "check", *arguments)
+    assert checked.returncode == 0, checked.stdout
+    run(own, tmp_path / "results", *arguments)
+    rows = pd.read_parquet(path)
+    answers = rows["answer"].tolist()
+    rows.assign(answer=[(answers[0] + 1) % 5, 7, *answers[2:]]).to_parquet(path)
+    ran = run(own, tmp_path / "results", *arguments)
+    assert "1 of 6 questions become error rows; the first: sharpv_nextqa question 1: answer 7 is none" in ran.stdout
+    scores = {
+        line["doc_id"]: line for path in tmp_path.glob("results/runs/*/scores.jsonl") for line in read_jsonl(path)
+    }
+    assert scores[0]["gold"] == "ABCDE"[(answers[0] + 1) % 5]
+    stored = [line for path in tmp_path.glob("results/runs/*/samples*.jsonl") for line in read_jsonl(path)]
+    reasons = [line["error"] for line in stored if line["doc_id"] == 1 and line["status"] == "error"]
+    assert reasons == ["sharpv_nextqa question 1: answer 7 is none of the numbers 0 to 4"]
+    seen = next(line for line in stored if line["status"] == "ok")
+    assert (seen["video_path"][:17], len(seen["frame_places"]), seen["decode_errors"]) == ("nextqa/NExTVideo/", 8, 0)

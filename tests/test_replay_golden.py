@@ -67,7 +67,7 @@ def test_a_file_is_replayed_by_what_it_holds_under_any_name(main, capsys, tmp_pa
 def test_a_file_that_nothing_replays_is_no_declined_one(main, capsys, tmp_path):
     path = tmp_path / "llava_onevision" / "answers_hidden.json"
     path.parent.mkdir()
-    path.write_text('{"tasks": {}}')
+    path.write_text('{"tasks": {}}', encoding="utf-8")
     assert main([str(path)]) == 1
     assert "answers_hidden.json: LookupError: nothing replays this file" in capsys.readouterr().out
 
@@ -135,5 +135,5 @@ def test_an_empty_folder_fails(main, tmp_path):
 def test_a_file_of_a_model_without_its_content_fails(main, tmp_path, folder):
     path = tmp_path / folder / "prompts.json"
     path.parent.mkdir()
-    path.write_text("{}")
+    path.write_text("{}", encoding="utf-8")
     assert main([str(path)]) == 1

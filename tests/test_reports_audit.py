@@ -16,7 +16,9 @@ TABLES = ROOT / "results" / "paper"
 
 def test_the_committed_page_is_the_one_that_the_command_writes(tmp_path):
     write_audit(TABLES, tmp_path / "audit.md")
-    assert (tmp_path / "audit.md").read_text() == (ROOT / "docs" / "paper_audit.md").read_text()
+    assert (tmp_path / "audit.md").read_text(encoding="utf-8") == (ROOT / "docs" / "paper_audit.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_findings_carry_the_numbers_that_code_and_configurations_refer_to():

@@ -65,14 +65,14 @@ def made(tmp_path_factory):
     write_run(folder / "run", QUESTIONS, ROWS, changes=changes)
     write_videos(folder / "videos", 34)
     (folder / "figures").mkdir()
-    (folder / "figures" / "pareto.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (folder / "figures" / "pareto.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
     write_page([folder / "run"], folder / "page.html", folder / "videos", folder / "figures")
     return folder
 
 
 @pytest.fixture(scope="module")
 def page(made):
-    return Elements((made / "page.html").read_text())
+    return Elements((made / "page.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_name_that_two_files_have_and_a_broken_file_give_reasons(tmp_path):
     write_videos(tmp_path / "videos" / "again", 1)
     (tmp_path / "videos" / "v1.mp4").write_bytes(b"no video")
     write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path / "videos", tmp_path)
-    reasons = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])["reasons"]
+    reasons = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])["reasons"]
     assert "2 files are called v0.mp4" in reasons[0]
     assert "cannot be read" in reasons[1]
 
@@ -138,12 +138,12 @@ def test_a_name_that_two_files_have_and_a_broken_file_give_reasons(tmp_path):
 def test_answers_that_a_row_lacks_and_questions_without_any_answer_are_told_apart(tmp_path):
     failed = {"status": "error", "error": "RuntimeError: out of memory"}
     write_run(tmp_path / "run", 5, 2, changes={(3, 0): failed, (3, 1): failed})
-    lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "samples.jsonl").write_text("".join(lines[:-1]))
-    scores = (tmp_path / "run" / "scores.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "scores.jsonl").write_text("".join(scores[:-1]))
+    lines = (tmp_path / "run" / "samples.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "run" / "samples.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    scores = (tmp_path / "run" / "scores.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "run" / "scores.jsonl").write_text("".join(scores[:-1]), encoding="utf-8")
     write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
-    index = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])
+    index = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])
     assert [line["verdict"][3] for line in index["answers"]] == [FAILED, FAILED]
     assert index["answers"][1]["verdict"][4] == MISSING
     assert index["shapes"][index["shape"][3]] is None
@@ -151,7 +151,7 @@ def test_answers_that_a_row_lacks_and_questions_without_any_answer_are_told_apar
 
 
 def test_nothing_of_the_run_is_markup_and_nothing_is_fetched(made, page, index):
-    text = (made / "page.html").read_text()
+    text = (made / "page.html").read_text(encoding="utf-8")
     assert EVIL in index["texts"]
     assert "onerror" not in text
     assert not [tag for tag, _ in page.tags if tag in ("img", "link", "iframe", "object", "base")]
@@ -184,11 +184,13 @@ def test_runs_of_one_model_make_one_page_and_of_two_models_none(tmp_path):
     write_run(tmp_path / "a", 4, 2)
     write_run(tmp_path / "b", 4, 2, first=4)
     write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
-    index = unpacked(Elements((tmp_path / "page.html").read_text()).data["index"])
+    index = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])
     assert index["doc"] == list(range(8))
     assert [run["folder"] for run in index["runs"]] == ["a", "b"]
-    info = json.loads((tmp_path / "b" / "run.json").read_text())
-    (tmp_path / "b" / "run.json").write_text(json.dumps(info | {"model": info["model"] | {"name": "other"}}))
+    info = json.loads((tmp_path / "b" / "run.json").read_text(encoding="utf-8"))
+    (tmp_path / "b" / "run.json").write_text(
+        json.dumps(info | {"model": info["model"] | {"name": "other"}}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"one model, these runs are of \['other', 'tiny'\]"):
         write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
 
@@ -196,15 +198,19 @@ def test_runs_of_one_model_make_one_page_and_of_two_models_none(tmp_path):
 def test_runs_of_two_models_make_two_pages_with_figures_of_their_own(tmp_path):
     for name, model in (("a", "small"), ("b", "large")):
         write_run(tmp_path / name, 4, 2)
-        info = json.loads((tmp_path / name / "run.json").read_text())
-        (tmp_path / name / "run.json").write_text(json.dumps(info | {"model": info["model"] | {"name": model}}))
+        info = json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8"))
+        (tmp_path / name / "run.json").write_text(
+            json.dumps(info | {"model": info["model"] | {"name": model}}), encoding="utf-8"
+        )
     pages = write_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "report.html", tmp_path)
     assert pages == {
         tmp_path / "report_small.html": [tmp_path / "a"],
         tmp_path / "report_large.html": [tmp_path / "b"],
     }
     for page in pages:
-        drawn = {figure["name"] for figure in unpacked(Elements(page.read_text()).data["index"])["figures"]}
+        drawn = {
+            figure["name"] for figure in unpacked(Elements(page.read_text(encoding="utf-8")).data["index"])["figures"]
+        }
         assert {"budget", "efficiency"} <= drawn
 
 
@@ -233,6 +239,16 @@ def run_script(name, results, *arguments, **environment):
     command = [sys.executable, str(REPOSITORY / "scripts" / f"{name}.py"), *map(str, arguments)]
     environment = os.environ | {"SHARPV_RESULTS": str(results)} | environment
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_a_memory_method_keeps_is_told_by_layer(tmp_path):
+    held = {name: [] for name in ("visual_rows", "cosine_visual", "cosine_system", "cosine_instruction")}
+    whole = {"layers": held | {"visual_kv": [288, 288]}, "visual_kept": 288}
+    cut = {"layers": held | {"visual_kv": [288, 72]}, "visual_kept": 288}
+    write_run(tmp_path / "run", 2, 2, changes={(0, 0): whole, (0, 1): cut})
+    write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
+    block = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["kept-0"])
+    assert block["held"] == [[None, None], [[1.0, 0.25], None]]
 
 
 needs_browser = pytest.mark.skipif(browser.EXECUTABLE is None, reason="no Chromium on this machine")
@@ -279,6 +295,49 @@ def test_filters_list_what_the_store_says(tab, index):
     assert listed(tab, "text=ONERROR") == [0]
     assert listed(tab, "outcome=failed") == [2]
     assert tab.run("document.getElementById('count').textContent") == f"1 of {QUESTIONS} questions"
+
+
+@needs_browser
+@pytest.mark.slow
+def test_any_row_may_be_the_one_that_another_is_compared_with(tab, index):
+    verdicts = {line["row"]: answers["verdict"] for line, answers in zip(index["lines"], index["answers"], strict=True)}
+    first, second = ([line["row"] for line in index["lines"]].index(row) for row in ("row_1", "row_2"))
+    lost = [q for q in range(QUESTIONS) if verdicts["row_2"][q] == RIGHT and verdicts["row_1"][q] in (WRONG, FAILED)]
+    assert 0 < len(lost) < QUESTIONS
+    assert listed(tab, f"line={first}&reference={second}&outcome=lost") == lost
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "address",
+    [
+        "line=length",
+        "line=99",
+        "outcome=constructor",
+        "order=toString",
+        "tab=constructor",
+        "reference=map",
+        "__proto__=x",
+    ],
+)
+def test_an_address_that_means_nothing_lists_everything(tab, address):
+    assert listed(tab, address) == list(range(QUESTIONS))
+    assert tab.errors == []
+
+
+@needs_browser
+@pytest.mark.slow
+def test_questions_keep_their_room_beside_many_rows(tmp_path):
+    write_run(tmp_path / "run", 8, 24)
+    write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
+    with browser.chromium() as opened:
+        opened.size(1380, 800)
+        opened.open(tmp_path / "page.html")
+        opened.run("go({ ...DEFAULTS, tab: 'samples' })")
+        opened.wait("document.querySelector('#list .row .head')")
+        assert opened.run("document.querySelector('#list .row .head').clientWidth") > 150
+        assert opened.errors == []
 
 
 @needs_browser
@@ -369,12 +428,16 @@ def test_the_timings_name_what_was_measured_and_with_which_browser(tmp_path):
     answer = run_script("bench_page", tmp_path, "--questions", 10, "--repeats", 2)
     assert answer.returncode == 0, answer.stderr
     (written,) = (tmp_path / "bench").glob("page_*.md")
-    lines = {line.split("|")[1].strip(): line for line in written.read_text().splitlines() if line.startswith("| ")}
+    lines = {
+        line.split("|")[1].strip(): line
+        for line in written.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    }
     assert re.findall(r"[\d,]+", lines["answers"]) == ["100"]
     for step in ("opening", "first click on Samples", "filter", "another sample"):
         (timed,) = [line for name, line in lines.items() if name.startswith(step)]
         assert re.search(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)", timed)
-    assert re.search(r"chromium \d+\.", written.read_text())
+    assert re.search(r"chromium \d+\.", written.read_text(encoding="utf-8"))
 
 
 @needs_browser

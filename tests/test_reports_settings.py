@@ -21,17 +21,22 @@ def test_the_settings_of_each_row_and_what_scored_open_answers_are_told(tmp_path
     facts = scored_by("the judge J at here, prompt 1") | {"rows": rows}
     folder = write_run(tmp_path / "run", [(DENSE, FEW), (FASTV, MANY)], facts=facts)
     write_table3([folder], tmp_path, PAPER_CSV, TINY)
-    for text in ((tmp_path / "table3.md").read_text(), (tmp_path / "table3.tex").read_text()):
+    for text in (
+        (tmp_path / "table3.md").read_text(encoding="utf-8"),
+        (tmp_path / "table3.tex").read_text(encoding="utf-8"),
+    ):
         assert "tiny_actnetqa: answers scored by the judge J at here, prompt 1." in text.replace("\\_", "_")
         assert "FastV(layer=3)" in text
-    assert "MIXED" not in (tmp_path / "table3.md").read_text()
+    assert "MIXED" not in (tmp_path / "table3.md").read_text(encoding="utf-8")
 
 
 def test_one_benchmark_scored_in_two_ways_is_shouted(tmp_path):
     one = write_run(tmp_path / "1", [(DENSE, FEW)], facts=scored_by("exact match"))
     two = write_run(tmp_path / "2", [(FASTV, MANY)], facts=scored_by("the judge J"))
     write_table3([one, two], tmp_path, PAPER_CSV, TINY)
-    assert "MIXED scores of tiny_actnetqa: by exact match and the judge J" in (tmp_path / "table3.md").read_text()
+    assert "MIXED scores of tiny_actnetqa: by exact match and the judge J" in (tmp_path / "table3.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_offline_accuracy_stands_beside_a_judges(tmp_path):
@@ -40,12 +45,12 @@ def test_the_offline_accuracy_stands_beside_a_judges(tmp_path):
     judged = [line for line in lines if line["benchmark"] == "tiny_actnetqa"]
     for number, line in enumerate(judged[:-10]):
         line["offline_score"] = float(number < 10)
-    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     table = write_table3([folder], tmp_path, PAPER_CSV, TINY)
     assert table["actnetqa_offline"].tolist() == [pytest.approx(100 * 10 / len(judged))]
-    assert "ActNet offline" in (tmp_path / "table3.md").read_text()
+    assert "ActNet offline" in (tmp_path / "table3.md").read_text(encoding="utf-8")
     write_table3([write_run(tmp_path / "offline", [(DENSE, FEW)])], tmp_path, PAPER_CSV, TINY)
-    assert "ActNet offline" not in (tmp_path / "table3.md").read_text()
+    assert "ActNet offline" not in (tmp_path / "table3.md").read_text(encoding="utf-8")
 
 
 def test_rows_stand_as_the_command_had_them_whatever_was_answered_first(tmp_path):
@@ -55,5 +60,5 @@ def test_rows_stand_as_the_command_had_them_whatever_was_answered_first(tmp_path
         lines = read_jsonl(folder / name)
         lines = [line | {"key": f"{line['row']} {line['task']} {line['doc_id']}"} for line in lines]
         later_first = lines[::-1] if name == "samples.jsonl" else lines
-        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in later_first))
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in later_first), encoding="utf-8")
     assert write_table3([folder], tmp_path, PAPER_CSV, TINY)["row"].tolist() == ["dense", "uniform", "random_frame"]

@@ -18,11 +18,11 @@ RIGHT = first_wrong(0)
 def adaptive_run(folder, **options):
     """SharpV keeps more of odd videos and drops other layers there."""
     run = write_run(folder, [(DENSE, RIGHT), (SHARPV, RIGHT), (FASTV, RIGHT), (DAGGER, RIGHT)], **options)
-    lines = (run / "samples.jsonl").read_text().splitlines()
+    lines = (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     for index, question in enumerate(QUESTIONS, start=len(QUESTIONS)):
         if question[2] % 2:
             lines[index] = pd.Series(sample(question, **SHARPV | {"kept": 20, "held": (20, 0, 0, 0)})).to_json()
-    (run / "samples.jsonl").write_text("\n".join(lines) + "\n")
+    (run / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return run
 
 
@@ -48,18 +48,18 @@ def test_the_papers_marks_stand_beside_and_controls_do_not(table1):
     assert [ours["paper_pre_llm_adaptive_ratio"], ours["paper_intra_llm_flash_attention"]] == ["yes", "yes"]
     assert table1[0].loc["fastv", "paper_intra_llm_flash_attention"] == "no"
     assert "random_frame" not in table1[0].index
-    text = (table1[1] / "table1.md").read_text()
+    text = (table1[1] / "table1.md").read_text(encoding="utf-8")
     before, inside = text.split("inside the language model", 1)
     assert "| SharpV (Adaptive)" in before
     assert "| FastV" not in before
     assert "| FastV" in inside
     assert "not in these runs: DivPrune, DyCoke" in text
-    assert (table1[1] / "table1.tex").read_text().count(r"\begin{tabular}") == 2
+    assert (table1[1] / "table1.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 2
 
 
 def test_an_unfinished_run_is_shouted(tmp_path):
     write_table1([adaptive_run(tmp_path / "run", status="incomplete")], tmp_path, PAPER / "table1_methods.csv")
-    assert "> **INCOMPLETE RUN run" in (tmp_path / "table1.md").read_text()
+    assert "> **INCOMPLETE RUN run" in (tmp_path / "table1.md").read_text(encoding="utf-8")
 
 
 def test_a_run_of_dense_alone_has_no_table_1(tmp_path):
@@ -73,7 +73,7 @@ def test_the_specification_is_counted_in_the_answers_and_the_width_follows_from_
     line = write_table2([run], tmp_path, PAPER / "table2_models.csv").iloc[0]
     assert line[["dimension", "layers", "tokens_per_frame", "frames"]].tolist() == [WIDTH, LAYERS, 9, FRAMES]
     assert line[["paper_dimension", "paper_layers"]].tolist() == [3584, 28]
-    text = (tmp_path / "table2.md").read_text()
+    text = (tmp_path / "table2.md").read_text(encoding="utf-8")
     assert "*(paper)*" in text
     assert "dimension is 64, the paper prints 3584" in text
     assert "not in these runs: PLLaVA-7B, LLaVAOV-0.5B" in text
@@ -84,7 +84,7 @@ def test_prompts_of_one_length_give_no_width_and_the_note_says_so(tmp_path):
     line = write_table2([run], tmp_path, PAPER / "table2_models.csv").iloc[0]
     assert np.isnan(line["dimension"])
     assert np.isnan(line["paper_layers"])
-    text = (tmp_path / "table2.md").read_text()
+    text = (tmp_path / "table2.md").read_text(encoding="utf-8")
     assert "no dimension" in text
     assert "none of the paper's models" in text
 

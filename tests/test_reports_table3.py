@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from sharpv.reports.store import load_run, read_jsonl
+from sharpv.reports.tables import paper_names
 from sharpv.reports.tables.table3 import write_table3
 
 PAPER_CSV = Path(__file__).parents[1] / "results" / "paper" / "table3.csv"
@@ -85,10 +86,12 @@ def wrong(*shares):
 def write_run(folder, rows, paper_name=None, status="complete", versions=None, display="Tiny LLaVA-OV", facts=None):
     """`rows`: (row settings, question -> right, or None for a sample that fails, questions)."""
     folder.mkdir(parents=True)
-    info = {"schema": 1, "model": {"name": "tiny", "paper_name": paper_name, "display": display}, "status": status}
+    model = {"name": "tiny", "paper_name": paper_name, "display": paper_name or display}
+    model["path"] = paper_names.CHECKPOINTS.get(paper_name, "somewhere")
+    info = {"schema": 1, "model": model, "status": status}
     info |= {"versions": versions or {"lmms_eval": "0.7.3"}, "hardware": {"device": "cpu", "cores": 2}}
     info |= {"command": "python run.py", "created": "2026-11-21"} | (facts or {})
-    (folder / "run.json").write_text(json.dumps(info))
+    (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
     samples, scores = [], []
     for settings, right, *questions in rows:
         for question in questions[0] if questions else QUESTIONS:
@@ -96,8 +99,8 @@ def write_run(folder, rows, paper_name=None, status="complete", versions=None, d
             samples.append((failed if answer is None else sample)(question, **settings))
             if answer is not None:
                 scores.append(score(question, settings["row"], answer, settings.get("seed", 0)))
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
-    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores))
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples), encoding="utf-8")
+    (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores), encoding="utf-8")
     return folder
 
 
@@ -115,9 +118,9 @@ def written(tmp_path):
 
 
 def test_the_csv_has_the_papers_columns_first_and_rows_in_the_papers_order(written):
-    with (written[1] / "table3.csv").open() as file:
+    with (written[1] / "table3.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    with PAPER_CSV.open() as file:
+    with PAPER_CSV.open(encoding="utf-8") as file:
         papers = next(csv.reader(file))
     assert list(lines[0])[: len(papers)] == papers
     methods = ["Dense", "FastV", "SharpV (Adaptive)", "DivPrune (32%)", "V-Random (dagger)"]
@@ -173,7 +176,7 @@ def test_costs_have_the_stated_units(written):
 
 
 def test_markdown_shows_intervals_groups_and_notes_but_no_paper_row_for_the_tiny_model(written):
-    text = (written[1] / "table3.md").read_text()
+    text = (written[1] / "table3.md").read_text(encoding="utf-8")
     dense = next(line for line in text.splitlines() if line.startswith("| Dense"))
     assert re.search(r"\| 90\.0 \[\d\d\.\d, \d{2,3}\.\d\] \|", dense)
     assert (
@@ -194,13 +197,14 @@ def tables(text):
     return [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
 
 
-def test_a_model_of_the_paper_gets_its_printed_rows_and_the_gap(tmp_path):
+def test_a_model_of_the_paper_gets_its_printed_rows_and_the_gap_on_the_papers_benchmarks(tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_names, "BENCHMARKS", TINY)
     name = "LLaVA-OneVision 0.5B"
     table = write_table3([full_run(tmp_path / "run", paper_name=name)], tmp_path, PAPER_CSV, TINY).set_index("row")
     assert table.loc["dense", "model"] == name
     assert table.loc["dense", ["paper_avg_acc", "gap_to_paper"]].tolist() == pytest.approx([49.5, 88.75 - 49.5])
     assert np.isnan(table.loc["random_frame", "paper_avg_acc"])
-    text = (tmp_path / "table3.md").read_text()
+    text = (tmp_path / "table3.md").read_text(encoding="utf-8")
     below = {
         line.split("|")[1].strip(): after for line, after in zip(tables(text)[0], tables(text)[0][1:], strict=False)
     }
@@ -208,13 +212,13 @@ def test_a_model_of_the_paper_gets_its_printed_rows_and_the_gap(tmp_path):
     assert "*(paper)*" in below["Dense"]
     assert "(paper)" not in below["DivPrune (32%)"]
     assert "SharpV (Manual): the paper prints Avg. 50.4, the mean of its own four cells is 49.77" in text
-    latex = (tmp_path / "table3.tex").read_text()
+    latex = (tmp_path / "table3.tex").read_text(encoding="utf-8")
     assert r"\itshape (paper) & \itshape 100 & \itshape 46.6" in latex
     assert "$-$15.0" in latex
 
 
 def test_latex_is_balanced_escaped_and_needs_only_booktabs(written):
-    text = (written[1] / "table3.tex").read_text()
+    text = (written[1] / "table3.tex").read_text(encoding="utf-8")
     assert text.isascii()
     assert re.findall(r"\\begin{(\w+\*?)}", text) == list(reversed(re.findall(r"\\end{(\w+\*?)}", text)))
     bare = re.sub(r"\\[{}]", "", text)
@@ -242,11 +246,11 @@ def test_a_failed_sample_stays_in_the_denominator_and_the_report_says_so_loudly(
     assert table.loc["sharpv_adaptive", ["n_errors", "n_questions"]].tolist() == [1, 130]
     assert table.loc["sharpv_adaptive", "nextqa_mc"] == pytest.approx(85)
     assert table.loc["sharpv_adaptive", "ttft_s"] == pytest.approx(0.3)
-    text = (tmp_path / "table3.md").read_text()
+    text = (tmp_path / "table3.md").read_text(encoding="utf-8")
     assert text.index("> **INCOMPLETE RUN run") < text.index("## Tiny")
     assert "SharpV (Adaptive): 1 failed samples count as wrong" in text
     assert "first reason: decoder: moov atom not found" in text
-    assert r"\textbf{INCOMPLETE" in (tmp_path / "table3.tex").read_text()
+    assert r"\textbf{INCOMPLETE" in (tmp_path / "table3.tex").read_text(encoding="utf-8")
 
 
 def test_a_failed_open_answer_has_judge_score_zero(tmp_path):
@@ -258,8 +262,8 @@ def test_a_failed_open_answer_has_judge_score_zero(tmp_path):
 def test_a_retried_failure_counts_once_as_its_last_line_has_it(tmp_path):
     question = QUESTIONS[0]
     folder = write_run(tmp_path / "run", [(DENSE, lambda _: True)])
-    lines = (folder / "samples.jsonl").read_text()
-    (folder / "samples.jsonl").write_text(json.dumps(failed(question, **DENSE)) + "\n" + lines)
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8")
+    (folder / "samples.jsonl").write_text(json.dumps(failed(question, **DENSE)) + "\n" + lines, encoding="utf-8")
     answers = load_run(folder).answers()
     assert len(answers) == len(QUESTIONS)
     assert not answers["failed"].any()
@@ -273,7 +277,7 @@ def test_a_missing_benchmark_leaves_its_cell_empty_and_a_footnote(tmp_path):
     assert table.loc["dense", ["nextqa_mc", "actnetqa_acc", "actnetqa_score", "gap_to_paper"]].isna().all()
     assert table.loc["dense", "avg_acc"] == pytest.approx((85 + 90) / 2)
     assert table.loc["sharpv_adaptive", "diff_to_dense"] == pytest.approx(-5)
-    text = (tmp_path / "table3.md").read_text()
+    text = (tmp_path / "table3.md").read_text(encoding="utf-8")
     assert "tiny_nextqa was measured for no row; Avg. is over the others" in text
     assert "tiny_videomme was measured for not SharpV (Adaptive)" not in text
     assert "tiny_videomme was not measured for SharpV (Adaptive)" in text
@@ -285,7 +289,9 @@ def test_rows_of_one_model_may_lie_in_several_runs_but_mixed_versions_are_shoute
     second = write_run(tmp_path / "b", [(SHARPV, wrong(3, 3, 3, 2, 8))], versions={"lmms_eval": "0.7.4"})
     table = write_table3([first, second], tmp_path, PAPER_CSV, TINY)
     assert list(table["row"]) == ["dense", "sharpv_adaptive"]
-    assert "MIXED versions of Tiny LLaVA-OV: lmms_eval is 0.7.3 and 0.7.4" in (tmp_path / "table3.md").read_text()
+    assert "MIXED versions of Tiny LLaVA-OV: lmms_eval is 0.7.3 and 0.7.4" in (tmp_path / "table3.md").read_text(
+        encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="are in two of"):
         write_table3([first, second, write_run(tmp_path / "c", [(SHARPV, lambda _: True)])], tmp_path, PAPER_CSV, TINY)
 
@@ -297,32 +303,34 @@ def test_only_a_torn_last_line_is_forgiven(tmp_path):
     path.write_bytes(b'{"a": 1}\n{"a": 2}')
     assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
     path.write_bytes(b'{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(ValueError, match="line 2 is broken"):
+    with pytest.raises(ValueError, match="line 2: is broken"):
         read_jsonl(path)
 
 
 def test_a_torn_last_sample_leaves_the_same_table(tmp_path, written):
     torn = full_run(tmp_path / "torn")
-    with (torn / "samples.jsonl").open("a") as file:
+    with (torn / "samples.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"schema": 1, "key": "x", "sta')
     write_table3([torn], tmp_path / "again", PAPER_CSV, TINY)
     for name in ("table3.md", "table3.csv", "table3.tex"):
-        assert (tmp_path / "again" / name).read_text() == (written[1] / name).read_text()
+        assert (tmp_path / "again" / name).read_text(encoding="utf-8") == (written[1] / name).read_text(
+            encoding="utf-8"
+        )
 
 
 def test_a_store_that_does_not_fit_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run\.json"):
         load_run(tmp_path)
     folder = write_run(tmp_path / "run", [(DENSE, lambda _: True)])
-    lines = (folder / "scores.jsonl").read_text().splitlines(keepends=True)
-    (folder / "scores.jsonl").write_text("".join(lines[:-2]))
+    lines = (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "scores.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
     with pytest.raises(ValueError, match="2 samples have no score"):
         load_run(folder).answers()
     with pytest.raises(ValueError, match="must map some of"):
         write_table3([folder], tmp_path, PAPER_CSV, {"mvbench": "tiny_mvbench"})
-    bare = json.loads((folder / "samples.jsonl").read_text().splitlines()[0])
+    bare = json.loads((folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()[0])
     del bare["times_s"]["prune"]
-    (folder / "samples.jsonl").write_text(json.dumps(bare) + "\n")
+    (folder / "samples.jsonl").write_text(json.dumps(bare) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"lacks \['times_s.prune'\]"):
         load_run(folder)
     with pytest.raises(ValueError, match="dense rows"):
@@ -342,7 +350,7 @@ def test_memory_that_was_not_measured_leaves_an_empty_cell_and_may_be_measured_o
     samples = read_jsonl(folder / "samples.jsonl")
     for row in samples:
         row["memory"] = row["memory"] if row["row"] == "dense" and row["doc_id"] == 7 else None
-    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples), encoding="utf-8")
     table = write_table3([folder], tmp_path, PAPER_CSV, TINY).set_index("row")
     assert table.loc["dense", "memory_gb"] == pytest.approx(0.060000007)
     assert np.isnan(table.loc["sharpv_adaptive", "memory_gb"])
@@ -359,7 +367,7 @@ def test_sub_tasks_of_mvbench_that_are_missing_are_counted(tmp_path):
     questions = [("sharpv_mvbench", task, 0, f"{task}.mp4") for task in tasks]
     run = write_run(tmp_path / "run", [(DENSE, lambda question: question[1] == tasks[0], questions)])
     write_table3([run], tmp_path, PAPER_CSV, TINY | {"mvbench_acc": "sharpv_mvbench"})
-    printed = (tmp_path / "table3.md").read_text()
+    printed = (tmp_path / "table3.md").read_text(encoding="utf-8")
     assert "sharpv_mvbench is the mean over the 2 sub-tasks that the runs hold; MVBench has 20 in the paper" in printed
 
 
@@ -368,9 +376,8 @@ def test_answers_of_different_devices_in_one_run_are_told(tmp_path):
     lines = read_jsonl(run / "samples.jsonl")
     devices = ["one with 1 threads" if number % 2 else "one with 2 threads" for number in range(len(lines))]
     marked = [json.dumps(line | {"device": device}) for line, device in zip(lines, devices, strict=True)]
-    (run / "samples.jsonl").write_text("\n".join(marked) + "\n")
+    (run / "samples.jsonl").write_text("\n".join(marked) + "\n", encoding="utf-8")
     write_table3([run], tmp_path, PAPER_CSV, TINY)
-    assert (
-        "MIXED devices of Tiny LLaVA-OV: answers come from one with 1 threads and one with 2"
-        in (tmp_path / "table3.md").read_text()
-    )
+    assert "MIXED devices of Tiny LLaVA-OV: answers come from one with 1 threads and one with 2" in (
+        tmp_path / "table3.md"
+    ).read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def test_differences_are_to_dense_and_to_visual_sharpv_with_their_own_correction
 def test_the_papers_numbers_and_the_gap_stand_beside_ours(written):
     table = written[0]
     assert table.loc["Visual SharpV", ["paper_avg_mvbench", "gap_avg_mvbench"]].tolist() == pytest.approx([58.2, 21.8])
-    text = (written[1] / "table4.md").read_text()
+    text = (written[1] / "table4.md").read_text(encoding="utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     place = next(index for index, line in enumerate(lines) if line[0] == "AA")
     assert lines[place][1].startswith("90.0 [")
@@ -66,7 +66,7 @@ def test_the_papers_numbers_and_the_gap_stand_beside_ours(written):
 
 
 def test_latex_is_balanced_and_plain(written):
-    text = (written[1] / "table4.tex").read_text()
+    text = (written[1] / "table4.tex").read_text(encoding="utf-8")
     assert text.isascii()
     assert re.findall(r"\\begin{(\w+\*?)}", text)[::2] == ["table*"] * 2
     bare = re.sub(r"\\[{}]", "", text)
@@ -89,7 +89,7 @@ def test_another_model_keeps_its_own_sub_tasks_and_no_paper_stands_beside_it(tmp
     assert table.loc["Visual SharpV", ["hue", "size", "avg_mvbench", "avg_videomme"]].tolist() == pytest.approx(
         [60] * 4
     )
-    text = (tmp_path / "table4.md").read_text()
+    text = (tmp_path / "table4.md").read_text(encoding="utf-8")
     assert "(paper)" not in text
     assert "| AA" not in text
     assert "none of the paper's models" in text
@@ -100,7 +100,7 @@ def test_a_missing_row_or_an_unfinished_run_is_said_and_never_filled(tmp_path):
     run = write_run(tmp_path / "run", [(DENSE, first_wrong(1)), table4_rows()[1]], status="incomplete")
     table = write_table4([run], tmp_path, PAPER, COLUMNS)
     assert table["to_visual_diff"].isna().all()
-    text = (tmp_path / "table4.md").read_text()
+    text = (tmp_path / "table4.md").read_text(encoding="utf-8")
     assert "INCOMPLETE RUN run" in text
     assert "no row named Visual SharpV was run" in text
 

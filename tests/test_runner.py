@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,12 +22,13 @@ from sharpv.models.llava_onevision.loader import siglip_pixels
 from sharpv.models.loaded import Loaded, of_frames
 from sharpv.pruners.controls import FewerFrames, Random
 from sharpv.pruners.prumerge import PruMerge
+from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.reports.store import read_samples
 from sharpv.tiny.build import PROMPT
 from sharpv.tiny.scenes import SIDE, render, sample_scene
 from sharpv.tiny.video import write_mp4
-from sharpv.videos.frames import Evenly
+from sharpv.videos.frames import Evenly, read_video
 
 
 @pytest.fixture
@@ -101,6 +103,38 @@ def test_logits_that_are_not_finite_are_an_error_that_says_where(loaded, video, 
     assert all("not finite" in error and place in error for error in told), told
 
 
+def test_a_question_longer_than_the_models_positions_is_an_error_row_that_names_it(loaded, video, tmp_path):
+    text = "What is moving? " * 20_000
+    long = dataclasses.replace(sample(video, 1), text=text)
+    found, _ = answers(loaded, [DENSE, SHARPV], [long, sample(video)], tmp_path / "s")
+    assert [row["status"] for row in found] == ["error", "error", "ok", "ok"]
+    positions = loaded.adapter.language_model.config.max_position_embeddings
+    for failed in found[:2]:
+        assert "What is moving? What is" in failed["error"]
+        assert f"has {positions} positions" in failed["error"]
+
+
+def test_a_question_with_a_problem_is_an_error_row_and_its_neighbour_is_answered(loaded, video, tmp_path):
+    broken = dataclasses.replace(sample(video, 1), problem="t question 1: answer 5 is none of the numbers 0 to 4")
+    found, _ = answers(loaded, [DENSE, SHARPV], [sample(video, 0), broken], tmp_path / "run")
+    assert [one["status"] for one in found if one["doc_id"] == 0] == ["ok", "ok"]
+    assert {one["error"] for one in found if one["doc_id"] == 1} == {broken.problem}
+
+
+def test_rows_say_which_frames_of_which_file_were_seen_and_what_was_damaged(loaded, tmp_path):
+    whole = np.random.default_rng(0).integers(0, 255, (24, 96, 96, 3), np.uint8)
+    write_mp4(tmp_path / "v.mp4", whole, 1)
+    content = bytearray((tmp_path / "v.mp4").read_bytes())
+    for place in range(len(content) // 3, len(content) // 2, 50):
+        content[place] ^= 255
+    (tmp_path / "v.mp4").write_bytes(content)
+    found, _ = answers(loaded, [DENSE, SHARPV], [sample(tmp_path / "v.mp4")], tmp_path / "run")
+    assert {one["video_path"] for one in found} == {str(tmp_path / "v.mp4")}
+    assert {len(one["frame_places"]) for one in found} == {8}
+    assert {one["decode_errors"] for one in found} == {read_video(tmp_path / "v.mp4", 8).decode_errors}
+    assert found[0]["decode_errors"] > 0
+
+
 def test_vision_passes_are_as_many_as_videos_even_with_rows_that_read_the_tower(loaded, video, tmp_path, monkeypatch):
     passes, encode = [], loaded.adapter.encode
     monkeypatch.setattr(
@@ -126,6 +160,20 @@ def test_a_selection_that_no_seed_enters_is_made_once_a_video_and_charged_to_eve
     assert len(prune["sharpv"]) == 1
     assert min(prune["sharpv"]) > 0
     assert len({one["kept_bits"] for one in found if one["row"] == "random"}) == 4
+
+
+def test_a_selection_that_reads_the_question_is_another_for_each_question_on_a_video(loaded, video, tmp_path):
+    texts = ["What is moving?", "How many red rings are there on the left?"]
+    samples = [dataclasses.replace(sample(video, number), text=text) for number, text in enumerate(texts)]
+    relevant = row("relevant", QueryRelevance(0.3))
+    found, _ = answers(loaded, [relevant, SHARPV], samples, tmp_path / "run")
+    kept_bits = {name: [one["kept_bits"] for one in found if one["row"] == name] for name in ("relevant", "sharpv")}
+    assert len(set(kept_bits["relevant"])) == 2
+    assert len(set(kept_bits["sharpv"])) == 1
+    prune = {name: {one["times_s"]["prune"] for one in found if one["row"] == name} for name in kept_bits}
+    assert (len(prune["relevant"]), len(prune["sharpv"])) == (2, 1)
+    alone, _ = answers(loaded, [relevant], samples[1:], tmp_path / "alone")
+    assert alone[0]["kept_bits"] == kept_bits["relevant"][1]
 
 
 def test_ttft_is_the_sum_of_its_stages_and_vision_that_of_the_frames_that_the_row_encodes(

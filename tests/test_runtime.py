@@ -36,6 +36,18 @@ class DropLayers(MemoryPruner):
         return {layer.index: KeepCache(layer.alive_V[:0], self.reencode, self.in_prefill)}
 
 
+class HalveRows(MemoryPruner):
+    """Drops every second visual row that is left, at each (site, layer) named."""
+
+    sites = ("enter", "attended")
+
+    def __init__(self, *at):
+        self.at = at
+
+    def keep_rows(self, layer, site, state):
+        return Selection(layer.alive_V[::2], positions="original") if (site, layer.index) in self.at else None
+
+
 def greedy_logits(model, inputs, pruner):
     """Logits of every step and the tokens of a plain generate under a pruner."""
     with pruner(model) as report:
@@ -69,8 +81,10 @@ def rotated(states, cos, sin):
     return states * cos + torch.cat((-states[..., half:], states[..., :half]), -1) * sin
 
 
-def explicit_logits(model, fed, tokens, dropped, reencode, in_prefill):
-    """One full-length pass without any cache: per layer, each row attends to exactly the keys that it may see."""
+def explicit_logits(model, fed, tokens, dropped, reencode, in_prefill, alive=None):
+    """One full-length pass without any cache: per layer, each row attends to exactly the keys that it may see.
+
+    alive: by layer, the visual rows that are left of those dropped; none at all unless given."""
     language = model.model.language_model
     config = language.config
     layout, total = fed.layout, fed.embeddings_BLD.shape[1] + len(tokens) - 1
@@ -89,7 +103,9 @@ def explicit_logits(model, fed, tokens, dropped, reencode, in_prefill):
         seen = positions[:, None] >= positions
         shifted = positions
         if index in dropped:
-            seen = seen & ~((is_new | in_prefill)[:, None] & is_visual)
+            is_gone = is_visual.clone()
+            is_gone[layout.start + (alive or {}).get(index, torch.arange(0))] = False
+            seen = seen & ~((is_new | in_prefill)[:, None] & is_gone)
             shifted = positions + (layout.visual if reencode else 0) * (positions < layout.start)
         weights = torch.empty(query.shape[0], total, total)
         for rows, places in ((~is_new, positions), (is_new, shifted)):
@@ -103,6 +119,16 @@ def explicit_logits(model, fed, tokens, dropped, reencode, in_prefill):
     return model.lm_head(language.norm(states)[layout.length - 1 :])
 
 
+def fed_prompt(model, inputs, visual):
+    """The prompt that a pruned run feeds."""
+    adapter = adapter_for(model)
+    embeddings = model.get_input_embeddings()(inputs["input_ids"])
+    vision = adapter.encode(inputs["pixel_values_videos"][0])
+    span = find_span(adapter, inputs["input_ids"])
+    span.write(embeddings[0], vision.tokens_TPD, vision.separator_D)
+    return feed(embeddings, span, 4, visual, 0)
+
+
 @pytest.mark.parametrize("in_prefill", [False, True])
 @pytest.mark.parametrize("reencode", [False, True])
 @pytest.mark.parametrize("dropped", [{0}, {1, 3}, {0, 1, 2, 3}])
@@ -110,15 +136,34 @@ def explicit_logits(model, fed, tokens, dropped, reencode, in_prefill):
 def test_decoding_equals_an_explicit_per_layer_masked_recomputation(model, inputs, dropped, reencode, in_prefill):
     pruner = Pruner(VisualSharpV(), DropLayers(dropped, reencode, in_prefill))
     logits, tokens, report = greedy_logits(model, inputs, pruner)
-    adapter = adapter_for(model)
-    embeddings = model.get_input_embeddings()(inputs["input_ids"])
-    vision = adapter.encode(inputs["pixel_values_videos"][0])
-    span = find_span(adapter, inputs["input_ids"])
-    span.write(embeddings[0], vision.tokens_TPD, vision.separator_D)
-    fed = feed(embeddings, span, 4, VisualSharpV(), 0)
+    fed = fed_prompt(model, inputs, VisualSharpV())
     expected = explicit_logits(model, fed, tokens, dropped, reencode, in_prefill)
     torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
     assert [held == 0 for held in report.visual_kv] == [index in dropped for index in range(4)]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        [("enter", 1), ("enter", 2)],
+        [("enter", 0), ("enter", 1), ("enter", 2), ("enter", 3)],
+        [("attended", 0), ("enter", 1), ("attended", 1), ("enter", 3)],
+        [("attended", 0), ("attended", 1), ("attended", 2)],
+    ],
+    ids=str,
+)
+@torch.inference_mode()
+def test_rows_may_be_dropped_any_number_of_times_at_either_site(model, inputs, at):
+    logits, tokens, report = greedy_logits(model, inputs, Pruner(VisualSharpV(), HalveRows(*at)))
+    fed = fed_prompt(model, inputs, VisualSharpV())
+    left, alive = torch.arange(fed.layout.visual), {}
+    for index in range(4):
+        left = left[:: 2 if ("enter", index) in at else 1]
+        alive[index] = left
+        left = left[:: 2 if ("attended", index) in at else 1]
+    expected = explicit_logits(model, fed, tokens, alive, False, True, alive)
+    torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
+    assert report.visual_rows == report.visual_kv == [len(left) for left in alive.values()]
 
 
 def test_the_first_token_does_not_depend_on_a_memory_stage_that_acts_after_prefill(model, inputs):

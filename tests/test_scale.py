@@ -25,10 +25,10 @@ def _results(tmp_path, monkeypatch):
 def write_run(folder, rows, **facts):
     folder.mkdir(parents=True)
     info = {"model": {"name": "tiny"}, "benchmark": "tiny_mvbench", "status": "complete", "created": "2026", **facts}
-    (folder / "run.json").write_text(json.dumps(info))
+    (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
     half = len(rows) // 2
     for name, part in (("samples.a-0.jsonl", rows[:half]), ("samples.b-0.jsonl", rows[half:])):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     return folder
 
 
@@ -117,7 +117,7 @@ def test_a_table_and_its_pictures_go_to_wandb_offline_without_a_key(tmp_path, mo
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     csv, strip = tmp_path / "table.csv", tmp_path / "film_strip.png"
-    csv.write_text("method,avg_acc,diff_to_dense\nDense,85.5,\nSharpV,31.25,-54.25\n")
+    csv.write_text("method,avg_acc,diff_to_dense\nDense,85.5,\nSharpV,31.25,-54.25\n", encoding="utf-8")
     Image.new("RGB", (8, 4), "red").save(strip)
     tracking.log_report(csv, [strip], {"limit": 1}, "sharpv", "offline")
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")

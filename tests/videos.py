@@ -1,6 +1,6 @@
 """Made-up encoded videos and the inside of their vision tower, for tests of visual stages.
 
-Shape suffixes: T frames, P tokens per frame, D width, R raw patches, X tower width.
+Shape suffixes: T frames, P tokens per frame, D width, R raw patches, X tower width, Q rows of a question.
 """
 
 import torch
@@ -33,7 +33,9 @@ def tower_of(frames, has_cls=False, head=True):
 
 
 def video_of(features_TPD, has_cls=False, head=True):
-    return VideoTokens(features_TPD, GRID, seed=7, tower=tower_of(len(features_TPD), has_cls, head))
+    question_QD = torch.randn(5, features_TPD.shape[-1], generator=torch.Generator().manual_seed(5))
+    tower = tower_of(len(features_TPD), has_cls, head)
+    return VideoTokens(features_TPD, GRID, seed=7, tower=tower, question_QD=question_QD)
 
 
 def drifting(frames=6):

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from sharpv import paths
@@ -17,15 +16,19 @@ from sharpv.answering.store import SCHEMA, RowStore
 from sharpv.benchmarks import upstream
 from sharpv.benchmarks.judge import apply, judge_of
 from sharpv.benchmarks.samples import load_samples
-from sharpv.configuration import configure
+from sharpv.configuration.code import code_hash
 from sharpv.configuration.rows import Row
-from sharpv.reports.store import read_jsonl
+from sharpv.files import alone, append_rows, read_jsonl, read_object, write_whole
+
+SCORING = [f"sharpv.benchmarks.{name}" for name in ("replay", "scoring", "judge", "upstream")]
+"""The package's own part in a score."""
 
 
 class Cell:
     """Knows what is asked, what is left and whether all is there; needs no weights for that.
 
-    folder: named by the hash of all that its answers have in common; cells that differ in rows or limit share it.
+    folder: named by the hash of all that its answers have in common; cells that differ in rows or limit share it, at
+    the same time too. It is made when the first answer is about to be given.
     """
 
     def __init__(self, config: DictConfig, model: Any, rows: list[Row], benchmark: DictConfig, manager: Any):
@@ -37,7 +40,9 @@ class Cell:
         self.asked = work.questions(self.samples, rows, run_key, config.memory_every)
         self.store = RowStore(self.folder)
         self.judge = judge_of(config.judge) if benchmark.get("judged") else None
-        self.scoring = keys.digest([_tasks_hash(), config.scoring, self.judge.name if self.judge else None])
+        judged = self.judge.name if self.judge else None
+        self.scoring = keys.digest([_tasks_hash(), code_hash(SCORING), config.scoring, judged])
+        self.keys = [[question.tasks[number].key for question in self.asked] for number in range(len(rows))]
 
     @property
     def videos(self) -> list[Path]:
@@ -45,60 +50,89 @@ class Cell:
 
     @property
     def info(self) -> dict[str, Any]:
-        """run.json as it is, empty before the first run."""
+        """run.json as it is, empty before the first run; ValueError where it is none."""
         path = self.folder / "run.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_object(path) if path.exists() else {}
+
+    @property
+    def beside(self) -> Path:
+        """lmms-eval's own numbers for exactly these answers, where `scoring` asks for them."""
+        return self.folder / f"upstream.{keys.digest([self.scoring, self.keys])[:16]}.json"
 
     def left(self, videos: set[Path] | None = None) -> list[work.Question]:
         """What has no answer yet, of these videos (None = all)."""
         return work.left(self.asked, self.store, videos)
 
     def finished(self) -> bool:
-        """Whether every answer is there and scored, by the tasks as they are, for exactly these rows and questions."""
-        if self.left() or self.info.get("status") != "complete" or self.info.get("scoring") != self.scoring:
+        """Whether every answer is there and scored, by the tasks and the scoring as they are."""
+        if self.left() or (self.config.scoring == "upstream" and not self.beside.exists()):
             return False
-        scored = {(line["key"], line["row"], line["seed"]) for line in read_jsonl(self.folder / "scores.jsonl")}
-        asked = {(task.key, task.row.name, task.row.seed) for question in self.asked for task in question.tasks}
-        return scored == asked
+        scored = self._scored()
+        return all(key in scored for row in self.keys for key in row)
+
+    def _scored(self) -> set[str]:
+        """Keys of the answers that have a score of this kind."""
+        lines = read_jsonl(self.folder / "scores.jsonl")
+        ours = (line for line in lines if line.get("scoring") == self.scoring)
+        return {line["key"] for line in ours if not line.get("judge_error")}
 
     def begin(self, command: str) -> None:
         """Write run.json and config.yaml, status `incomplete`."""
+        facts = {name: value for name, value in self.record(command).items() if name != "asked"}
+        self.note(
+            **facts,
+            schema=SCHEMA,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            requested={"questions": len(self.samples), "rows": [[row.name, row.hash] for row in self.rows]},
+            limit=self.config.limit,
+            status="incomplete",
+        )
+        write_whole(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json, to those that others add at the same time; the settings of rows to those of others."""
+        with alone(self.folder / "lock"):
+            known = self.info
+            rows = known.get("rows", {}) | facts.get("rows", {})
+            write_whole(
+                self.folder / "run.json", json.dumps({"hardware": {}} | known | facts | {"rows": rows}, indent=1)
+            )
+
+    def record(self, command: str) -> dict[str, Any]:
+        """This cell as a part of an experiment: model, benchmark, scoring, settings, each row's keys of its answers."""
         versions = environment.versions()
-        record = {
-            "schema": SCHEMA,
+        return {
             "model": {
                 "name": self.model.name,
                 "paper_name": self.model.paper_name,
                 "display": self.model.display,
+                "path": self.model.path,
             },
             "benchmark": self.benchmark.name,
             "git": versions.pop("git"),
             "versions": versions,
             "command": command,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "requested": {"questions": len(self.samples), "rows": [[row.name, row.hash] for row in self.rows]},
             "scoring": self.scoring,
-            "rows": {row.name: row.stages for row in self.rows},
             "scored_by": f"the judge {self.judge.name}" if self.judge else self.benchmark.get("offline"),
-            "status": "incomplete",
+            "rows": {row.name: row.stages for row in self.rows},
+            "asked": [
+                {"row": row.name, "seed": row.seed, "settings": row.hash, "keys": keys}
+                for row, keys in zip(self.rows, self.keys, strict=True)
+            ],
         }
-        _write(self.folder / "run.json", json.dumps({"hardware": {}} | self.info | record, indent=1))
-        configure.write_resolved(self.config, self.folder / "config.yaml")
-
-    def note(self, **facts: Any) -> None:
-        """Add facts to run.json."""
-        _write(self.folder / "run.json", json.dumps(self.info | facts, indent=1))
 
     def conclude(self) -> int:
-        """Score what all processes answered and set the status; how many answers failed or could not be judged.
+        """Score what all processes answered, unless that is done, and set the status; how many answers failed or could
+        not be judged. Two commands score the same answers one after the other.
 
         ValueError where a method that must prune kept everything in every answer, or where an answer is missing.
         """
-        self.store.read()
-        missing = [task.key for question in self.asked for task in question.tasks if task.key not in self.store.rows]
-        if missing:
-            raise ValueError(f"{len(missing)} answers of {self.name} are missing: start the same command again")
-        errors = self._score()
+        with alone(self.folder / "scoring.lock"):
+            self.store.read()
+            missing = [key for row in self.keys for key in row if key not in self.store.rows]
+            if missing:
+                raise ValueError(f"{len(missing)} answers of {self.name} are missing: start the same command again")
+            errors = 0 if self.finished() else self._score()
         self._require_pruning()
         self.note(status="incomplete" if errors else "complete", errors=errors)
         return errors
@@ -107,15 +141,17 @@ class Cell:
         from sharpv.benchmarks.replay import score
 
         stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
-        scores, errors, beside = [], 0, []
+        scores, errors, beside, scored = [], 0, [], self._scored()
         for number, row in enumerate(tqdm(self.rows, "score", unit="row")):
+            if self.config.scoring == "ours" and scored.issuperset(self.keys[number]):
+                continue
             answers = {
                 (question.sample.task, question.sample.doc_id): self.store.rows[question.tasks[number].key]
                 for question in self.asked
             }
             errors += sum(answer["status"] == "error" for answer in answers.values())
             lines = score(answers, self.samples, self.manager, stamp)
-            scores += [line | {"row": row.name, "seed": row.seed} for line in lines]
+            scores += [line | {"row": row.name, "seed": row.seed, "scoring": self.scoring} for line in lines]
             texts = [answers[sample.task, sample.doc_id].get("raw", "") for sample in self.samples]
             if self.judge is not None:
                 errors += apply(self.judge, scores[-len(lines) :], texts, self.samples, self.folder / "judge.jsonl")
@@ -123,8 +159,10 @@ class Cell:
                 found = upstream.compare(self.benchmark.name, self.samples, texts, lines)
                 beside.append({"row": row.name, "seed": row.seed, "benchmark": self.benchmark.name} | found)
         if beside:
-            _write(self.folder / "upstream.json", json.dumps(beside, indent=1))
-        _write(self.folder / "scores.jsonl", "".join(json.dumps(line) + "\n" for line in scores))
+            write_whole(self.beside, json.dumps(beside, indent=1))
+        # An answer that failed is given again, and scored then.
+        told = [line for line in scores if self.store.rows[line["key"]]["status"] == "ok"]
+        append_rows(self.folder / "scores.jsonl", told)
         return errors
 
     def _require_pruning(self) -> None:
@@ -138,7 +176,7 @@ class Cell:
 
 
 def _tasks_hash() -> str:
-    """Of the task files and lmms-eval's version; the package's own part in a score is in the run key."""
+    """Of the task files and lmms-eval's version."""
     digest = hashlib.sha256(version("lmms-eval").encode())
     folder = paths.tasks_dir()
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in ("", ".py", ".yaml")]
@@ -146,10 +184,3 @@ def _tasks_hash() -> str:
         if "data" not in path.relative_to(folder).parts:
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def _write(path: Path, content: str) -> None:
-    """Whole or not at all, whoever else writes it."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(content)
-    partial.rename(path)

@@ -4,13 +4,16 @@ The suite itself answers in one pass and replays (see `replay`); this class serv
 """
 
 import gc
+import inspect
 from pathlib import Path
+from types import FrameType
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from omegaconf import OmegaConf
 
+from sharpv.answering import keys
 from sharpv.configuration import configure
 from sharpv.metrics.timing import StageClock
 from sharpv.runtime.attach import layer_hooks
@@ -20,21 +23,41 @@ from sharpv.videos.frames import read_video
 
 
 class SharpVModel(lmms):
-    """Answers requests with one pruner; model and pruner are names of configs/model and configs/pruner."""
+    """Answers requests with one pruner; model and pruner are names of configs/model and configs/pruner.
+
+    lmms-eval's `--use_cache` keys answers by the model_args as they are written, which say nothing of our code, of the
+    weights or of what those names stand for. With it they must therefore hold `state=`, the hash of all these: a
+    ValueError says which, and refuses another, so that no answer of an earlier state is served.
+    """
 
     is_simple = False
 
-    def __init__(self, model: str = "tiny", pruner: str = "sharpv_adaptive", **kwargs: str):
+    def __init__(self, model: str = "tiny", pruner: str = "sharpv_adaptive", state: str | None = None, **kwargs: str):
         super().__init__()
         kwargs.pop("batch_size", None)
         if unknown := set(kwargs) - {"device", "max_batch_size"}:
-            raise ValueError(f"unknown model_args {sorted(unknown)}; there are: model, pruner")
+            raise ValueError(f"unknown model_args {sorted(unknown)}; there are: model, pruner, state")
         configure.register_resolvers()
         settings = configure.load("model", model)
         self.row = configure.rows(configure.load("pruner", pruner), settings)[0]
-        self.loaded = configure.build(OmegaConf.to_container(settings, resolve=True)).load()
+        chosen = configure.build(OmegaConf.to_container(settings, resolve=True))
+        self._require_state(state, keys.digest([keys.run_key(chosen, ""), self.row.hash])[:16])
+        self.loaded = chosen.load()
         if self.row.visual is not None and self.row.visual.tower_layers is not None:
             raise ValueError(f"pruner {pruner!r} reads the vision tower: run it through run.py")
+
+    @staticmethod
+    def _require_state(given: str | None, present: str) -> None:
+        if given is None and _caches():
+            raise ValueError(
+                "--use_cache serves answers by model_args alone, also those of other code, weights or settings: add "
+                f"state={present} to model_args, or leave --use_cache out"
+            )
+        if given not in (None, present):
+            raise ValueError(
+                f"state={given} is another state of code, weights and settings than the present one, {present}: give "
+                "that one, and its answers are made anew"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -67,3 +90,14 @@ class SharpVModel(lmms):
 
     def clean(self) -> None:
         gc.collect()
+
+
+def _caches() -> bool:
+    """Whether lmms-eval, which is making the model just now, will put its cache of answers before it: it does not tell
+    the model, and looks into the cache before it asks."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "simple_evaluate":
+            return frame.f_locals.get("use_cache") is not None
+        frame = frame.f_back
+    return False

@@ -1,6 +1,6 @@
 """What the questions about one video share: its tokens, the tower's inside, and selections that no question changes.
 
-Shape suffixes: T frames, P tokens per frame, D width.
+Shape suffixes: T frames, P tokens per frame, D width, Q rows of text behind the video.
 """
 
 from dataclasses import dataclass, field
@@ -100,14 +100,15 @@ def vision_pass(loaded: Loaded, pixels: Any, layers: Layers) -> tuple[Vision, To
         return vision, tap.tower(), seconds
 
 
-def choose(loaded: Loaded, encoded: Encoded, row: Row, seed: int) -> Chosen:
-    """A row's selection, shared with the video's other questions where it was made without the question's seed."""
+def choose(loaded: Loaded, encoded: Encoded, row: Row, seed: int, question_QD: torch.Tensor | None = None) -> Chosen:
+    """A row's selection, shared with the video's other questions where it was made without the question's seed and
+    without the question."""
     if row.hash in encoded.shared:
         return encoded.shared[row.hash]
     layers, tower = tower_layers(row), None
     if layers is not None:
         tower = encoded.tower or vision_pass(loaded, encoded.pixels, layers)[1]
-    video = SeedWatch(encoded.vision.tokens_TPD, encoded.vision.grid, seed, tower)
+    video = SeedWatch(encoded.vision.tokens_TPD, encoded.vision.grid, seed, tower, question_QD)
     clock = StageClock(loaded.device)
     selection = row.visual.select(video)
     clock.mark("prune")
@@ -116,6 +117,6 @@ def choose(loaded: Loaded, encoded: Encoded, row: Row, seed: int) -> Chosen:
         frames = len(wanted)
         vision_s = vision_pass(loaded, encoded.pixels[wanted.to(loaded.device)], layers)[2]
     chosen = Chosen(selection, prune_s, vision_s, frames)
-    if not video.seed_read:
+    if not video.seed_read and not row.visual.reads_question:
         encoded.shared[row.hash] = chosen
     return chosen

@@ -1,6 +1,5 @@
-"""What a run was made with: versions, hardware, and a hash of the code that can change an answer."""
+"""What a run was made with: versions and hardware."""
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -11,31 +10,7 @@ from typing import Any
 import torch
 
 PACKAGE = Path(__file__).resolve().parent.parent
-ANSWERING = (
-    "tokens.py",
-    "pruners",
-    "runtime",
-    "models",
-    "metrics",
-    "configuration",
-    "videos",
-    "benchmarks",
-    "answering",
-)
 PACKAGES = ("torch", "transformers", "lmms-eval", "datasets", "numpy", "pillow", "av")
-
-
-def code_hash() -> str:
-    """sha256 over the package's modules that take part in an answer."""
-    digest = hashlib.sha256()
-    files = [file for part in ANSWERING for file in _python_files(PACKAGE / part)]
-    for file in sorted(files):
-        digest.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _python_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else list(path.rglob("*.py"))
 
 
 def versions() -> dict[str, str]:
@@ -64,7 +39,11 @@ def hardware(device: torch.device) -> dict[str, Any]:
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
         if info.exists()
         else []
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from sharpv.answering import environment
 from sharpv.benchmarks.samples import Sample
+from sharpv.configuration.code import code_hash
 from sharpv.configuration.rows import Row
 
 NOT_ANSWERING = ("path", "paper_name", "display", "size_gb", "calibration")
@@ -15,6 +16,7 @@ NOT_ANSWERING = ("path", "paper_name", "display", "size_gb", "calibration")
 settings hold the calibrated numbers that it uses."""
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "av")
 ENDS = 1 << 16
+RUNNER = "sharpv.answering.runner"
 
 
 def digest(content: Any) -> str:
@@ -23,7 +25,8 @@ def digest(content: Any) -> str:
 
 
 def run_key(model: Any, benchmark: str) -> str:
-    """Of all that one cell's answers have in common: model, weights, generation settings, backend, libraries, code."""
+    """Of all that one cell's answers have in common: model, weights, generation settings, backend, libraries, and the
+    code that answers for every row; that of a row's own stages is in the hash of its settings."""
     settings = {name: value for name, value in dataclasses.asdict(model).items() if name not in NOT_ANSWERING}
     found = environment.versions()
     return digest(
@@ -33,7 +36,7 @@ def run_key(model: Any, benchmark: str) -> str:
             "settings": settings,
             "backend": [model.torch_device().type, model.backend()],
             "libraries": {name: found[name] for name in LIBRARIES},
-            "code": environment.code_hash(),
+            "code": code_hash([RUNNER, type(model).__module__]),
         }
     )
 

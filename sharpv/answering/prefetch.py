@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,16 +54,13 @@ class Prepared:
 
 
 class Videos(Dataset):
-    """Prepares the video of each sample; what a bad file raises becomes that video's error."""
+    """Prepares a video, whose path is its index; what a bad file raises becomes that video's error."""
 
-    def __init__(self, loaded: Loaded, samples: list[Sample]):
-        self.loaded, self.samples = loaded, samples
+    def __init__(self, loaded: Loaded):
+        self.loaded = loaded
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Prepared:
-        video, clock = self.samples[index].video, StageClock(torch.device("cpu"))
+    def __getitem__(self, video: Path) -> Prepared:
+        clock = StageClock(torch.device("cpu"))
         try:
             sampled = read_video(video, self.loaded.frames)
             clock.mark("decode_video")
@@ -81,8 +79,8 @@ class Shared(Videos):
     Left to the queue, a full shared memory would lose the video without a word, and its user would wait for ever.
     """
 
-    def __getitem__(self, index: int) -> Prepared:
-        item = super().__getitem__(index)
+    def __getitem__(self, video: Path) -> Prepared:
+        item = super().__getitem__(video)
         try:
             if item.pixels is not None:
                 item.pixels.share_memory_()
@@ -107,9 +105,10 @@ class Prefetcher:
             )
         self.loaded, self.workers, self.waiting_s = loaded, workers, 0.0
 
-    def prepare(self, samples: list[Sample]) -> Generator[Prepared]:
-        """The video of each sample. Close the iterator to stop the workers before its end."""
-        with closing(self._items(samples)) as items:
+    def prepare(self, samples: Iterable[Sample]) -> Generator[Prepared]:
+        """The video of each sample, the next of which is drawn when a worker (without any, this process) is free for
+        it. Close the iterator to stop the workers before its end."""
+        with closing(self._items(sample.video for sample in samples)) as items:
             while True:
                 start = time.perf_counter()
                 item = next(items, None)
@@ -118,41 +117,51 @@ class Prefetcher:
                     return
                 yield item
 
-    def _items(self, samples: list[Sample]) -> Generator[Prepared]:
-        done = 0
-        while done < len(samples):
-            for item in self._until_a_death(samples[done:]):
+    def _items(self, videos: Iterator[Path]) -> Generator[Prepared]:
+        waiting, ended = deque[Path](), False
+
+        def asked() -> Generator[Path]:
+            """First what was lost with a worker that died."""
+            nonlocal ended
+            yield from list(waiting)
+            for video in videos:
+                waiting.append(video)
+                yield video
+            ended = True
+
+        while waiting or not ended:
+            for item in self._until_a_death(asked()):
                 if item.unshared:
                     warnings.warn(FULL, stacklevel=2)
-                    item = Videos(self.loaded, samples)[done]
-                done += 1
+                    item = Videos(self.loaded)[item.video]
+                waiting.popleft()
                 yield item
-            if done < len(samples):
-                yield self._alone(samples[done])
-                done += 1
+            if waiting:
+                yield self._alone(waiting.popleft())
 
-    def _until_a_death(self, samples: list[Sample]) -> Generator[Prepared]:
-        items = self._start(samples, self.workers)
+    def _until_a_death(self, videos: Iterable[Path]) -> Generator[Prepared]:
+        items = self._start(videos, self.workers)
         try:
             yield from items
         except DEATHS as error:
             if not _died(error):
                 raise
 
-    def _alone(self, sample: Sample) -> Prepared:
+    def _alone(self, video: Path) -> Prepared:
         """One video in a worker of its own: after a death it shows whether this video was the cause."""
-        items = self._start([sample], 1)
+        items = self._start([video], 1)
         try:
             (item,) = items
         except DEATHS as error:
             if not _died(error):
                 raise
-            return Prepared(sample.video, error=f"the process that decoded {sample.video} died: {error}")
+            return Prepared(video, error=f"the process that decoded {video} died: {error}")
         return item
 
-    def _start(self, samples: list[Sample], workers: int) -> Generator[Prepared]:
+    def _start(self, videos: Iterable[Path], workers: int) -> Generator[Prepared]:
         loader: Any = DataLoader(
-            (Shared if workers else Videos)(self.loaded, samples),
+            (Shared if workers else Videos)(self.loaded),
+            sampler=videos,
             batch_size=None,
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,

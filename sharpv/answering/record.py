@@ -96,7 +96,7 @@ def record(
         "flops": {
             "eq5_prefill": eq5_prefill(shape, rows),
             "exact_prefill": exact_prefill(shape, rows),
-            "exact_vision": exact_vision(config.vision_config, outcome.frames_encoded, shape.width),
+            "exact_vision": exact_vision(config.vision_config, outcome.frames_encoded, shape.width, layout.grid),
             "exact_decode": decode,
         },
         "times_s": times,

@@ -5,7 +5,8 @@ Shape suffixes: B batch (1), N prompt rows, D width.
 
 import gc
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +20,14 @@ from sharpv.answering.footprint import footprint
 from sharpv.answering.prefetch import Prefetcher, Prepared
 from sharpv.answering.record import Outcome, identity, record
 from sharpv.answering.store import RowStore
-from sharpv.answering.work import Question, Task, by_video
+from sharpv.answering.work import Question, Task, by_video, left
 from sharpv.benchmarks.samples import Sample
 from sharpv.configuration.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import Loaded
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
-from sharpv.runtime.prompt import assemble
+from sharpv.runtime.prompt import assemble, question_rows
 
 FAILURES = (ValueError, RuntimeError, MemoryError)
 CPU_ALLOCATOR = "can't allocate memory"
@@ -46,32 +47,69 @@ class Runner:
         self.loaded, self.store, self.workers, self.device = loaded, store, workers, device
         self.depth = len(loaded.adapter.language_model.layers)
 
-    def run(self, asked: list[Question], warm_up: int = 1) -> dict[str, float]:
-        """Answer all, video by video; what it took: answers, videos, seconds, seconds of waiting for videos."""
-        rows = list({id(task.row): task.row for question in asked for task in question.tasks}.values())
-        for row in rows:
+    def check(self, asked: list[Question]) -> None:
+        """ValueError where a row's memory stage cannot prune anything in this model."""
+        for row in _rows(asked):
             if row.memory is not None:
                 row.memory.check(self.depth)
-        groups, layers = by_video(asked), all_layers(rows)
-        prefetcher, start = Prefetcher(self.loaded, self.workers), time.perf_counter()
-        total = sum(len(question.tasks) for question in asked)
-        videos = prefetcher.prepare([group[0].sample for group in groups])
+
+    def run(self, asked: list[Question], warm_up: int = 1) -> dict[str, float]:
+        """Answer all, video by video, but for those that another process works on meanwhile or has answered.
+
+        What it took: answers, videos, seconds, seconds of waiting for videos.
+        """
+        self.check(asked)
+        rows, groups, start = _rows(asked), by_video(asked), time.perf_counter()
+        layers, spent = all_layers(rows), {"answers": 0.0, "videos": 0.0, "waiting_s": 0.0}
         with (
-            closing(videos),
             layer_hooks(self.loaded.adapter) as self.hooks,
-            tqdm(total=total, desc="answer", unit="row") as bar,
+            tqdm(total=_answers(asked), desc="answer", unit="row") as bar,
         ):
-            for group, prepared in zip(groups, videos, strict=True):
-                encoded = self._encode(prepared, layers)
-                if isinstance(encoded, Encoded):
-                    self._warm_up(group[0].sample, rows, encoded, warm_up)
-                    warm_up = 0
-                for question in group:
-                    for task in question.tasks:
-                        self._answer_and_store(question, task, encoded)
-                        bar.update()
-        spent = time.perf_counter() - start
-        return {"answers": total, "videos": len(groups), "wall_s": spent, "waiting_s": prefetcher.waiting_s}
+            # Those that others work on come last. Waited for without workers, which would claim further ones meanwhile:
+            # so nobody waits who holds what another one waits for.
+            for wait in (False, True):
+                prefetcher = Prefetcher(self.loaded, 0 if wait else self.workers)
+                taken, passed = deque[list[Question]](), list[list[Question]]()
+                videos = prefetcher.prepare(self._claimed(groups, wait, taken, passed, bar))
+                with closing(videos):
+                    for prepared in videos:
+                        group = taken.popleft()
+                        encoded = self._encode(prepared, layers)
+                        if isinstance(encoded, Encoded):
+                            self._warm_up(group[0].sample, rows, encoded, warm_up)
+                            warm_up = 0
+                        for question in group:
+                            for task in question.tasks:
+                                self._answer_and_store(question, task, encoded)
+                                spent["answers"] += 1
+                                bar.update()
+                        self.store.release(group[0].sample.video)
+                        spent["videos"] += 1
+                spent["waiting_s"] += prefetcher.waiting_s
+                groups = passed
+        return spent | {"wall_s": time.perf_counter() - start}
+
+    def _claimed(
+        self,
+        groups: list[list[Question]],
+        wait: bool,
+        taken: deque[list[Question]],
+        passed: list[list[Question]],
+        bar: tqdm,
+    ) -> Iterator[Sample]:
+        """A sample of each group that is this process's to answer, what is left of it in `taken`; the groups of videos
+        that others have, unless they are waited for, in `passed`."""
+        for group in groups:
+            video = group[0].sample.video
+            if not self.store.claim(video, wait):
+                passed.append(group)
+            elif own := left(group, self.store):
+                taken.append(own)
+                bar.update(_answers(group) - _answers(own))
+                yield own[0].sample
+            else:
+                self.store.release(video)
+                bar.update(_answers(group))
 
     def _encode(self, prepared: Prepared, layers: tuple[int, ...] | None) -> Encoded | Failed:
         if prepared.error is not None:
@@ -112,7 +150,8 @@ class Runner:
         embeddings_BND, span, prompt = loaded.embed(sample.text, encoded.vision, encoded.pixels)
         selection, charged, frames = None, {"prune": 0.0}, len(encoded.vision.tokens_TPD)
         if row.visual is not None:
-            chosen = choose(loaded, encoded, row, sample.seed)
+            question_QD = question_rows(embeddings_BND, span, row.visual)
+            chosen = choose(loaded, encoded, row, sample.seed, question_QD)
             selection, frames = chosen.selection, chosen.frames
             charged = {"prune": chosen.prune_s, "vision": chosen.vision_s}
         clock = StageClock(loaded.device)
@@ -126,7 +165,9 @@ class Runner:
     def _answer_and_store(self, question: Question, task: Task, encoded: Encoded | Failed) -> None:
         who = identity(self.loaded, question.sample, task.row, task.key, self.device)
         made: dict[str, Any] | Failed
-        if isinstance(encoded, Failed):
+        if question.sample.problem is not None:
+            made = Failed(question.sample.problem)
+        elif isinstance(encoded, Failed):
             made = encoded
         else:
             made = self._attempt(lambda: self._record(question, task.row, encoded), encoded.forget)
@@ -146,6 +187,14 @@ class Runner:
                 self.loaded, row, encoded, frames, kv_bytes, lambda alone: self.answer(question.sample, row, alone)
             )
         return encoded.seen | record(self.loaded, row, outcome, cosine, memory)
+
+
+def _rows(asked: list[Question]) -> list[Row]:
+    return list({id(task.row): task.row for question in asked for task in question.tasks}.values())
+
+
+def _answers(asked: list[Question]) -> int:
+    return sum(len(question.tasks) for question in asked)
 
 
 def out_of_memory(error: BaseException) -> bool:

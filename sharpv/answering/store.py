@@ -1,108 +1,169 @@
 """The answers of a run folder: JSON Lines, one row a (question, table row), synced before the next one starts.
 
 Every process appends to a file of its own, `samples.<host>-<slot>.jsonl`, which it holds by a lock of its machine;
-reading joins all `samples*.jsonl`. So no two processes, on one machine or many, ever write to the same file.
+reading joins all `samples*.jsonl`. So no two processes, on one machine or many, ever write to the same file. Which of
+them works on a video is said by a lock on one byte of the file `claims`, which ends with the process that holds it.
 """
 
-import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
 import re
+from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from sharpv.reports.store import read_samples
+from sharpv.files import cut_torn_line, parsed, told, write_synced
 
 SCHEMA = 1
 KEPT = ("key", "status", "error", "row", "seed", "raw", "prompt_tokens", "visual_kept", "output_tokens", "token_budget")
 """What of a row stays in memory: what scoring and resuming need."""
-BLOCK = 1 << 20
+SHARES = ("vr", "vr_requested", "mr", "mr_after_layer", "kv_held", "token_budget")
 
 
 class RowStore:
     """Rows by key, those of all processes as they were when the store was opened or read again.
 
-    A torn last line (a kill in mid-write) is cut off by the next process that takes the file over; until then readers
-    leave it out. Raises ValueError for a broken line anywhere else, naming file and line, and for a folder whose file
-    system has no locks.
+    The folder is made, and a file of this process in it, with the first row. A torn last line (a kill in mid-write) is
+    cut off by the next process that takes the file over; until then readers leave it out. ValueError for a broken line
+    anywhere else, naming file and line, for what the disk refuses, and where the file system has no locks.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = _claim(folder)
-        self.path = Path(self._file.name)
+        self._file: FileIO | None = None
+        self._claims: FileIO | None = None
         self.read()
+
+    @property
+    def path(self) -> Path:
+        """The file of this process, from here on its own."""
+        return Path(self._own().name)
 
     def read(self) -> None:
         """Read the rows of all processes again."""
-        self.rows: dict[str, dict[str, Any]] = {row["key"]: _slim(row) for row in read_samples(self.folder)}
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what processes have written since."""
+        for path in sorted(self.folder.glob("samples*.jsonl")):
+            start, number = self._seen.get(path, (0, 0))
+            if path.stat().st_size <= start:
+                continue
+            with path.open("rb") as file:
+                file.seek(start)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    start, number = start + len(line), number + 1
+                    row = parsed(path, number, line, problem)
+                    if row["status"] == "ok" or not self.finished(row["key"]):
+                        self.rows[row["key"]] = _slim(row)
+            self._seen[path] = start, number
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row and sync it to disk; the row's `key` must be new or that of an error row that is run again.
 
-        ValueError for a number that JSON does not know.
+        ValueError for a number that JSON does not know, and where the disk refuses.
         """
         try:
             line = json.dumps(row, allow_nan=False) + "\n"
         except ValueError as error:
             raise ValueError(f"the row of {row['key']} holds a number that JSON does not know: {error}") from error
-        self._file.write(line.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        file = self._own()
+        with told(self.path):
+            write_synced(file, line.encode())
+        start, number = self._seen.get(self.path, (0, 0))
+        self._seen[self.path] = start + len(line), number + 1
         self.rows[row["key"]] = _slim(row)
 
     def finished(self, key: str) -> bool:
         """Whether the key has an answer; an error row is run again."""
         return key in self.rows and self.rows[key]["status"] == "ok"
 
+    def claim(self, video: Path, wait: bool) -> bool:
+        """Take a video's questions, unless another process has them: then False, or wait until it has let them go.
+
+        What others have written until then is read.
+        """
+        if self._claims is None:
+            with told(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._claims = (self.folder / "claims").open("ab", buffering=0)
+        try:
+            with told(self.folder / "claims"):
+                fcntl.lockf(self._claims, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, _byte(video))
+        except ValueError as error:
+            if isinstance(error.__cause__, BlockingIOError | PermissionError):
+                return False
+            raise
+        self.refresh()
+        return True
+
+    def release(self, video: Path) -> None:
+        """Let a claimed video go."""
+        assert self._claims is not None
+        fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _byte(video))
+
     def close(self) -> None:
-        self._file.close()
+        for file in (self._file, self._claims):
+            if file is not None:
+                file.close()
+        self._file = self._claims = None
+
+    def _own(self) -> FileIO:
+        if self._file is None:
+            with told(self.folder):
+                self._file = _free_file(self.folder)
+            # Whoever held the file before may have written to it since it was read.
+            self.refresh()
+        return self._file
+
+
+def problem(row: dict[str, Any]) -> str:
+    """What is wrong with a stored answer, as far as it goes: most fields that it lacks are for its reader to miss."""
+    if absent := [name for name in ("key", "status") if name not in row]:
+        return f"lacks {absent}"
+    if row.get("schema", SCHEMA) != SCHEMA:
+        return f"has schema {row['schema']}, this package reads {SCHEMA}"
+    for name in SHARES:
+        value = row.get(name)
+        if value is not None and not (isinstance(value, int | float) and -1e-9 <= value <= 1 + 1e-9):
+            return f"{name}={value!r} is no share"
+    return ""
 
 
 def _slim(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in KEPT if name in row}
 
 
-def _claim(folder: Path) -> BinaryIO:
+def _byte(video: Path) -> int:
+    return int(hashlib.sha256(str(video).encode()).hexdigest()[:15], 16)
+
+
+def _free_file(folder: Path) -> FileIO:
     """The first file of this host that no living process holds, repaired and open for appending."""
+    folder.mkdir(parents=True, exist_ok=True)
     host = re.sub(r"[^\w-]", "_", platform.node()) or "host"
     for slot in count():
-        file = (folder / f"samples.{host}-{slot}.jsonl").open("ab+")
+        file = (folder / f"samples.{host}-{slot}.jsonl").open("ab+", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             continue
-        except OSError as error:
+        except OSError:
             file.close()
-            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise ValueError(
-                    f"the file system of {folder} has no file locks ({error}): set SHARPV_RESULTS to a folder elsewhere"
-                ) from error
             raise
-        _repair(file)
+        cut_torn_line(file)
         _sync_folder(folder)
         return file
     raise AssertionError("count() has no end")
-
-
-def _repair(file: BinaryIO) -> None:
-    """Cut off what stands behind the last line end."""
-    size = whole = file.seek(0, os.SEEK_END)
-    while whole:
-        start = max(0, whole - BLOCK)
-        file.seek(start)
-        end = file.read(whole - start).rfind(b"\n")
-        whole = start + end + 1 if end >= 0 else start
-        if end >= 0:
-            break
-    if whole < size:
-        file.truncate(whole)
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from sharpv import paths
+from sharpv.benchmarks.validation import POINTER
 
+LENGTH = 8
+"""Bytes at the start of a safetensors file that hold the length of its header."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 NAMED = 3
 """How many missing videos a line names."""
@@ -54,16 +57,53 @@ def weights(model: Any) -> Finding:
 
 
 def incomplete(folder: Path) -> str | None:
-    """What a checkpoint's folder lacks of configuration, tokenizer and safetensors shards; None where all are there."""
-    wanted = ["config.json"]
+    """What a checkpoint's folder lacks of configuration, tokenizer and safetensors shards; None where all are there.
+
+    A git-lfs pointer in place of a file, half a safetensors file and a broken index count as lacking, with the reason.
+    """
+    wanted, lacking = ["config.json"], []
     for index in folder.glob("*.safetensors.index.json"):
-        wanted += sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    lacking = [name for name in wanted if not (folder / name).is_file() or not (folder / name).stat().st_size]
-    if not any((folder / name).is_file() for name in TOKENIZERS):
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            foreign = [name for name in shards if not name.endswith(".safetensors") or Path(name).name != name]
+            lacking += [f"{name} ({index.name} may name safetensors files of its folder only)" for name in foreign]
+            wanted += [name for name in shards if name not in foreign]
+        except (ValueError, KeyError, AttributeError, TypeError):
+            lacking.append(f"{index.name} ({_broken(index) or 'it is broken'})")
+    files = [*wanted, *(path.name for path in sorted(folder.glob("*.safetensors")))]
+    for name in dict.fromkeys(files):
+        if not (folder / name).is_file() or not (folder / name).stat().st_size:
+            lacking.append(name)
+        elif (reason := _broken(folder / name)) is not None:
+            lacking.append(f"{name} ({reason})")
+    tokenizers = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
+    if not tokenizers:
         lacking.append(" or ".join(TOKENIZERS))
-    if not any(path.stat().st_size for path in folder.glob("*.safetensors")):
+    lacking += [f"{path.name} ({reason})" for path in tokenizers if (reason := _broken(path)) is not None]
+    if not any(folder.glob("*.safetensors")):
         lacking.append("any safetensors file")
     return ", ".join(lacking) or None
+
+
+def _broken(file: Path) -> str | None:
+    """Why a file that is there is not the one that was meant; None where nothing of that is seen."""
+    with file.open("rb") as content:
+        head = content.read(max(len(POINTER), LENGTH))
+        if head.startswith(POINTER):
+            return "it is a git-lfs pointer, not the file itself: git lfs pull, or hf download"
+        if file.suffix != ".safetensors":
+            return None
+        length, size = int.from_bytes(head[:LENGTH], "little"), file.stat().st_size
+        if len(head) < LENGTH or length > size - LENGTH:
+            return f"it breaks off after {size} bytes"
+        content.seek(LENGTH)
+        try:
+            tensors = json.loads(content.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError):
+            return "its header cannot be read"
+    stated = LENGTH + length + max(ends, default=0)
+    return None if size == stated else f"it has {size} bytes where its header states {stated}"
 
 
 def annotations(benchmark: DictConfig) -> Finding:
@@ -85,11 +125,17 @@ def download(benchmark: DictConfig) -> str:
 
 def missing_videos(samples: list[Any]) -> list[Path]:
     """Videos that questions ask about and that are not there, each once, in order."""
-    return [video for video in dict.fromkeys(sample.video for sample in samples) if not video.exists()]
+    return [video for video in dict.fromkeys(sample.video for sample in asked_of(samples)) if not video.exists()]
+
+
+def asked_of(samples: list[Any]) -> list[Any]:
+    """Those that can be asked: the others need no video."""
+    return [sample for sample in samples if sample.problem is None]
 
 
 def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
     """How many of a benchmark's videos are there, which are not, and the command that unpacks them."""
+    samples = asked_of(samples)
     asked = len({sample.video for sample in samples})
     name, missing = f"videos of {benchmark.name}", missing_videos(samples)
     if not missing:

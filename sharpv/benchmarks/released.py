@@ -10,7 +10,7 @@ from typing import Any
 
 from sharpv.benchmarks.scoring import bare_options
 from sharpv.models.pllava.prompts import multiple_choice, open_ended
-from sharpv.paths import hub_dir
+from sharpv.paths import hub_dir, inside
 
 Doc = dict[str, Any]
 Settings = dict[str, Any] | None
@@ -56,23 +56,23 @@ def mvbench_video(doc: Doc, settings: Settings = None) -> list[str]:
     """The clip, or the folder of pictures of episodic reasoning; also where older archives unpacked it."""
     assert settings is not None
     root = hub_dir() / "mvbench_video"
-    places = [root / settings["folder"] / doc["video"], root / "data0613" / settings["folder"] / doc["video"]]
-    return [str(_first_there(places))]
+    folders = [root / settings["folder"], root / "data0613" / settings["folder"]]
+    return [str(_first_there([inside(folder, str(doc["video"])) for folder in folders]))]
 
 
 def videomme_video(doc: Doc, settings: Settings = None) -> list[str]:
     folder = hub_dir() / "videomme" / "data"
-    return [str(_first_there([folder / f"{doc['videoID']}.{ending}" for ending in ("mp4", "MP4", "mkv")]))]
+    return [str(_first_there([inside(folder, f"{doc['videoID']}.{ending}") for ending in ("mp4", "MP4", "mkv")]))]
 
 
 def nextqa_video(doc: Doc, settings: Settings = None) -> list[str]:
     folder = hub_dir() / "nextqa" / "NExTVideo"
-    return [str(_first_there([folder / f"{doc['video']}.{ending}" for ending in ("mp4", "mkv", "webm")]))]
+    return [str(_first_there([inside(folder, f"{doc['video']}.{ending}") for ending in ("mp4", "mkv", "webm")]))]
 
 
 def actnetqa_video(doc: Doc, settings: Settings = None) -> list[str]:
     folder = hub_dir() / "activitynetqa" / "all_test"
-    return [str(_first_there([folder / f"v_{doc['video_name']}.{ending}" for ending in ("mp4", "webm", "mkv")]))]
+    return [str(_first_there([inside(folder, f"v_{doc['video_name']}.{ending}") for ending in ("mp4", "webm", "mkv")]))]
 
 
 def _first_there(places: list[Path]) -> Path:

@@ -5,14 +5,19 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from sharpv.benchmarks.validation import guarded, problem, require_readable
 from sharpv.paths import hub_snapshot, tasks_dir
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question: its task and number, the user's text, the video file, the answer wanted and how to generate."""
+    """One question: its task and number, the user's text, the video file, the answer wanted and how to generate.
+
+    problem: why it cannot be asked or scored, which makes every answer to it an error row; None where it can.
+    """
 
     benchmark: str
     task: str
@@ -23,6 +28,7 @@ class Sample:
     max_new_tokens: int
     doc_hash: str
     doc: dict[str, Any] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    problem: str | None = None
 
     @cached_property
     def seed(self) -> int:
@@ -31,12 +37,25 @@ class Sample:
 
 
 def task_manager(prompt_profile: str) -> Any:
-    """lmms-eval's task manager over our own tasks only, whose hub datasets are read from this machine's snapshots."""
+    """lmms-eval's task manager over our own tasks only, whose hub datasets are read from this machine's snapshots.
+
+    The datasets library names what it has read by folder, not by content, so it keeps that in a folder that lives as
+    long as the manager: every command reads the files that are there.
+    """
     from lmms_eval.tasks import TaskManager
 
     class LocalTasks(TaskManager):
+        def __init__(self, *arguments: Any, **named: Any):
+            self._read = TemporaryDirectory(prefix="sharpv_annotations_")
+            super().__init__(*arguments, **named)
+
         def _get_config(self, name: str) -> dict[str, Any]:
-            return local_data(super()._get_config(name))
+            config = local_data(super()._get_config(name))
+            if "dataset_path" not in config:
+                return config
+            options = dict(config.get("dataset_kwargs") or {}) | {"cache_dir": self._read.name}
+            require_readable(name, config)
+            return guarded(config) | {"dataset_kwargs": options}
 
     return LocalTasks("WARNING", include_path=str(tasks_dir()), include_defaults=False, model_name=prompt_profile)
 
@@ -62,24 +81,50 @@ def local_data(config: dict[str, Any]) -> dict[str, Any]:
 def load_samples(benchmark: str, manager: Any, limit: int | None) -> list[Sample]:
     """All questions of a benchmark (a task or a group of tasks), at most `limit` a task, in the order of their videos.
 
-    Raises ValueError for a benchmark that `tasks/` does not hold, naming those it does.
+    Raises ValueError for a benchmark that `tasks/` does not hold, naming those it does, for annotations that cannot be
+    read, and where no question of a task can be asked. Single questions that cannot be asked have a `problem`.
     """
-    from lmms_eval.tasks import get_task_dict
+    import datasets
     from loguru import logger
 
     logger.remove()
+    datasets.disable_progress_bars()
     if benchmark not in manager.all_tasks:
         groups = sorted(name for name in manager.all_tasks if "mvbench_" not in name)
         raise ValueError(f"unknown benchmark {benchmark!r}; there are: {', '.join(groups)}")
     samples = []
-    for name, task in _leaves(get_task_dict([benchmark], manager, "chat")):
+    for name, task in _leaves(_tasks(benchmark, manager)):
         found = [_sample(benchmark, name, task, doc_id, doc) for doc_id, doc in enumerate(_first(task, limit))]
+        _tell_problems(name, found)
         optional = _metadata(task).get("videos_may_be_absent", False)
         if optional and not any(sample.video.exists() for sample in found):
             print(f"{name}: n/a, none of its videos is on this machine (they cannot be redistributed)", flush=True)
         else:
             samples += found
     return sorted(samples, key=lambda sample: str(sample.video))
+
+
+def _tasks(benchmark: str, manager: Any) -> dict[Any, Any]:
+    from lmms_eval.tasks import get_task_dict
+    from tenacity import RetryError
+
+    try:
+        return get_task_dict([benchmark], manager, "chat")
+    except RetryError as error:
+        reason: BaseException = error.last_attempt.exception() or error
+        reason = reason.__cause__ or reason
+        told = f"{type(reason).__name__}: {' '.join(str(reason).split())}"
+        raise ValueError(f"annotations of {benchmark} cannot be read ({told})") from error
+
+
+def _tell_problems(name: str, found: list[Sample]) -> None:
+    """Print how many questions become error rows; ValueError where all do."""
+    reasons = [sample.problem for sample in found if sample.problem]
+    if not reasons:
+        return
+    if len(reasons) == len(found):
+        raise ValueError(f"no question of {name} can be asked; the first: {reasons[0]}")
+    print(f"{name}: {len(reasons)} of {len(found)} questions become error rows; the first: {reasons[0]}", flush=True)
 
 
 def _metadata(task: Any) -> dict[str, Any]:
@@ -101,19 +146,19 @@ def _first(task: Any, limit: int | None) -> list[dict[str, Any]]:
 
 
 def _sample(benchmark: str, name: str, task: Any, doc_id: int, doc: dict[str, Any]) -> Sample:
-    videos = task.doc_to_visual(doc)
-    if len(videos) != 1 or not isinstance(videos[0], str):
-        raise ValueError(f"{name} question {doc_id} has {len(videos)} visuals; exactly one video path is supported")
     settings = task.config.generation_kwargs
     content = json.dumps(doc, sort_keys=True, default=str)
-    return Sample(
-        benchmark=benchmark,
-        task=name,
-        doc_id=doc_id,
-        text=task.doc_to_text(doc),
-        video=Path(videos[0]),
-        gold=str(task.doc_to_target(doc)),
-        max_new_tokens=int(settings["max_new_tokens"]),
-        doc_hash=hashlib.sha256(content.encode()).hexdigest(),
-        doc=doc,
-    )
+    asked: dict[str, Any] = {"benchmark": benchmark, "task": name, "doc_id": doc_id, "doc": doc}
+    asked["doc_hash"] = hashlib.sha256(content.encode()).hexdigest()
+    asked["max_new_tokens"] = int(settings["max_new_tokens"])
+    try:
+        if (reason := problem(doc)) is not None:
+            raise ValueError(reason)
+        videos = task.doc_to_visual(doc)
+    except ValueError as error:
+        told = f"{name} question {doc_id}: {error}"
+        return Sample(text="", video=Path(f"{name} question {doc_id}"), gold="", problem=told, **asked)
+    if len(videos) != 1 or not isinstance(videos[0], str):
+        raise ValueError(f"{name} question {doc_id} has {len(videos)} visuals; exactly one video path is supported")
+    gold = str(task.doc_to_target(doc))
+    return Sample(text=task.doc_to_text(doc), video=Path(videos[0]), gold=gold, **asked)

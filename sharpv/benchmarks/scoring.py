@@ -4,76 +4,13 @@ Each process_results gives one dict a question, {"score": 0-1, "video": cluster 
 under the task's metric name; aggregations return 0-1 means as Python floats.
 """
 
-import re
 from collections import Counter
 from string import ascii_uppercase
 from typing import Any
 
+from sharpv.benchmarks.letters import parse_letter, plain
 from sharpv.tiny.corpus import prompt_text
 from sharpv.tiny.questions import Question
-
-HEADING = r"(?i:(?:best )?option:?|(?:the )?answer(?: is)?:?)"
-INTRODUCTION = re.compile(rf"^{HEADING}\s*")
-ENDED = r"(?=[.,:;)\]*\n]|\s*$|\s+(?:because|since|as|is)\b)"
-"""What may follow a letter that is meant as one."""
-
-
-def parse_letter(text: str, options: list[str]) -> str | None:
-    """The option letter that an answer names, or None.
-
-    In this order:
-
-    - a capital letter and nothing else, also where options are letters themselves, as in MVBench's character_order;
-    - the text of one option, but for an article before it, alone or behind its letter or "the answer is" (so that
-      "A man" is an option and not the letter A);
-    - a capital letter at the start, before punctuation, a line break or "because", "is" and the like; a small one
-      before a full stop, colon or bracket;
-    - the one letter that stands in brackets ("red (B)");
-    - the capital letter that "the answer is" names.
-
-    Two letters side by side ("A or C", "A, B") are no answer, nor is a letter that may be the article "a"; no option's
-    text is looked for in the midst of an answer.
-    """
-    letters = ascii_uppercase[: len(options)]
-    one_of, spoken = f"([{letters}])", text.strip().strip("*\"' ")
-    if alone := re.fullmatch(rf"\(?{one_of}\)?[.:]?", spoken):
-        return alone[1]
-    for candidate in (spoken, INTRODUCTION.sub("", spoken)):
-        if (found := _option_told(candidate, options)) is not None:
-            return found
-    if re.search(rf"\b{one_of}\)?\s*(?:,|/|or|and)\s*\(?{one_of}\b", spoken):
-        return None
-    patterns = (
-        rf"^{HEADING}?[\s(\[*]*{one_of}{ENDED}",
-        rf"^{HEADING}?[\s(\[*]*([{letters.lower()}])(?:[.:)\]]|\s*$)",
-    )
-    for pattern in patterns:
-        if match := re.match(pattern, spoken):
-            return match[1].upper()
-    bracketed = set(re.findall(rf"\(\s*{one_of}\s*\)", text))
-    if len(bracketed) == 1:
-        return bracketed.pop()
-    named = re.search(rf"\b(?i:answer|option|choice)(?i: is)?:?[\s(\[*]+{one_of}{ENDED}", spoken)
-    return named[1] if named else None
-
-
-def _option_told(text: str, options: list[str]) -> str | None:
-    """The letter of the one option whose text this is, but for an article before it, alone or behind its letter."""
-    plain = _without_article(text)
-    told = [
-        letter
-        for letter, option in zip(ascii_uppercase, options, strict=False)
-        if plain and (plain == _without_article(option) or (_plain(text[1:]) == _plain(option) and text[0] == letter))
-    ]
-    return told[0] if len(told) == 1 else None
-
-
-def _without_article(text: str) -> str:
-    return re.sub(r"^(?:a|an|the)\s+(?=\w)", "", _plain(text))
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^\w\s-]", "", text.lower()).strip()
 
 
 def _letter_result(text: str, options: list[str], gold: str, video: str) -> dict[str, Any]:
@@ -83,7 +20,7 @@ def _letter_result(text: str, options: list[str], gold: str, video: str) -> dict
 
 def judge_overlap(text: str, gold: str) -> float:
     """Deterministic stand-in for the GPT judge's 0-5 score: five times the token F1 of answer and gold."""
-    answer, right = _plain(text).split(), _plain(gold).split()
+    answer, right = plain(text).split(), plain(gold).split()
     shared = sum((Counter(answer) & Counter(right)).values())
     return 0.0 if not shared else 10 * shared / (len(answer) + len(right))
 
@@ -147,42 +84,43 @@ def actnetqa_text(doc: dict[str, Any], settings: dict | None = None) -> str:
 
 
 def actnetqa_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    plain = _plain(results[0])
+    """Offline scores of an open answer: equality with the gold answer, token F1 as 0-5; a judge replaces both."""
+    said = plain(results[0])
     item = {
-        "score": float(plain == _plain(doc["answer"])),
+        "score": float(bool(said) and said == plain(doc["answer"])),
         "judge_score": judge_overlap(results[0], doc["answer"]),
         "video": doc["video_name"],
-        "answered": bool(plain),
-        "parsed": plain,
+        "answered": bool(said),
+        "parsed": said,
     }
     return {"accuracy": item, "judge_score": item}
 
 
 def contains_words(text: str, gold: str) -> bool:
-    """Whether the gold answer's words stand in a row in the answer."""
-    answer, right = _plain(text).split(), _plain(gold).split()
-    return any(answer[at : at + len(right)] == right for at in range(len(answer) - len(right) + 1))
+    """Whether the gold answer's words stand in a row in the answer; a gold answer without words is in none."""
+    answer, right = plain(text).split(), plain(gold).split()
+    return bool(right) and any(answer[at : at + len(right)] == right for at in range(len(answer) - len(right) + 1))
 
 
 def open_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Offline scores of an open answer: containment of the gold answer, token F1 as 0-5; a judge replaces both."""
-    plain = _plain(results[0])
+    said = plain(results[0])
     item = {
         "score": float(contains_words(results[0], str(doc["answer"]))),
         "judge_score": judge_overlap(results[0], str(doc["answer"])),
         "video": doc["video_name"],
-        "answered": bool(plain),
-        "parsed": plain,
+        "answered": bool(said),
+        "parsed": said,
     }
     return {"accuracy": item, "judge_score": item}
 
 
 def tiny_video(doc: dict[str, Any]) -> list[str]:
     """Path of a tiny benchmark's video."""
-    from sharpv.paths import tasks_dir
+    from sharpv.paths import inside, tasks_dir
 
     name = doc.get("video") if str(doc.get("video", "")).endswith(".mp4") else None
     name = name or (
         f"v_{doc['video_name']}.mp4" if "video_name" in doc else f"{doc.get('videoID') or doc['video']}.mp4"
     )
-    return [str(tasks_dir() / "tiny" / "data" / "videos" / name)]
+    return [str(inside(tasks_dir() / "tiny" / "data" / "videos", name))]

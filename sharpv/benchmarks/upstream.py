@@ -55,7 +55,8 @@ def compare(
 ) -> dict[str, float | None]:
     """Upstream's number and ours for one row's answers, in percent; MVBench as the mean over its sub-tasks.
 
-    None for upstream's where it has no offline scoring. texts: raw answers, empty for those that failed.
+    None for upstream's where it has no offline scoring; questions with a problem count in ours alone. texts: raw
+    answers, empty for those that failed.
     """
     name = benchmark.removeprefix("tiny_")
     split = name == "mvbench"
@@ -65,21 +66,25 @@ def compare(
     ours = [fmean(scores[at]["score"] for at in group) for group in groups.values()]
     theirs = None
     if name in BENCHMARKS:
+        scored = [[at for at in group if samples[at].problem is None] for group in groups.values()]
         theirs = fmean(
-            score(name, [samples[at].doc for at in group], [texts[at] for at in group])[1] for group in groups.values()
+            score(name, [samples[at].doc for at in group], [texts[at] for at in group])[1] for group in scored
         )
     return {"ours": 100 * fmean(ours), "upstream": theirs}
 
 
-def write_beside(folders: list[Path], output: Path, name: str) -> Path:
-    """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged."""
-    lines = [line for folder in folders for line in json.loads((folder / "upstream.json").read_text())]
+def write_beside(compared: list[Path], output: Path, name: str) -> Path:
+    """Write <name>_upstream.{csv,md}: ours and upstream's number of every row and benchmark, seeds averaged.
+
+    compared: files with what `compare` found, one a cell.
+    """
+    lines = [line for path in compared for line in json.loads(path.read_text(encoding="utf-8"))]
     table = pd.DataFrame(lines).groupby(["row", "benchmark"], sort=False)[["ours", "upstream"]].mean().reset_index()
     table["upstream - ours"] = table["upstream"] - table["ours"]
     table.to_csv(output / f"{name}_upstream.csv", index=False)
     found = f"lmms-eval {version('lmms-eval')}'s own scoring beside ours, in percent; empty: it has none offline."
     path = output / f"{name}_upstream.md"
-    path.write_text(f"{found}\n\n{table.to_markdown(index=False, floatfmt='.2f')}\n")
+    path.write_text(f"{found}\n\n{table.to_markdown(index=False, floatfmt='.2f')}\n", encoding="utf-8")
     return path
 
 

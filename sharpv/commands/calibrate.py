@@ -76,7 +76,7 @@ def calibrate(config: DictConfig, command: str, loaded: Loaded | None = None) ->
         require_available([model], [])
         loaded = model.load()
     print(f"command: {command}")
-    with unlabelled(loaded.name, settings.folder, settings.videos or 16) as files:
+    with unlabelled(loaded.name, settings.folder, settings.videos) as files:
         videos = encode(loaded, files, row.visual)
     source = settings.folder or f"scenes of training seeds from {FIRST_TRAINING_SEED}"
     print(f"{len(videos)} unlabelled videos on {loaded.name}: {source}")
@@ -121,7 +121,7 @@ def unlabelled(model: str, folder: str | None, count: int) -> Iterator[list[Path
     ValueError for a folder that holds too few, and for another model without a folder.
     """
     if folder is not None:
-        found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = sorted(path for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SUFFIXES)
         if len(found) < count:
             raise ValueError(
                 f"calibrate.folder={folder} holds {len(found)} videos ({', '.join(SUFFIXES)}), not {count}: "

@@ -43,7 +43,7 @@ def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
     if there.problem:
         listed = paths.results_dir() / "missing" / f"{benchmark.name}.txt"
         listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text("".join(f"{video}\n" for video in missing_videos(samples)))
+        listed.write_text("".join(f"{video}\n" for video in missing_videos(samples)), encoding="utf-8")
         there = replace(there, problem=f"{there.problem} (all are listed in {listed})")
     return [replace(found, detail=f"{len(samples)} questions of {benchmark.data}"), there]
 

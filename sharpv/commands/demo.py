@@ -61,7 +61,10 @@ def _video(config: DictConfig) -> Path:
         raise ValueError('the demo needs both: python run.py demo video=PATH question="What is moving?"')
     if len(config.options) > len(LETTERS):
         raise ValueError(f"{len(config.options)} options; give at most {len(LETTERS)}")
-    return Path(config.video).expanduser()
+    video = Path(config.video).expanduser()
+    if not video.exists():
+        raise ValueError(f"{video} does not exist")
+    return video
 
 
 def _rows(config: DictConfig) -> list[Row]:

@@ -86,7 +86,7 @@ def measured(model: str, benchmark: str) -> StageSeconds | None:
     """Means of the newest complete run of this model and benchmark, or None."""
     found = []
     for path in (paths.results_dir() / "runs").glob("*/run.json"):
-        info = json.loads(path.read_text())
+        info = json.loads(path.read_text(encoding="utf-8"))
         if info["status"] == "complete" and (info["model"]["name"], info.get("benchmark")) == (model, benchmark):
             found.append((info["created"], path.parent, info["hardware"]))
     if not found:

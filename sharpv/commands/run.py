@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from sharpv import paths
 from sharpv.answering import environment
 from sharpv.answering.cell import Cell
+from sharpv.answering.experiment import Experiment
 from sharpv.answering.processes import Processes
 from sharpv.benchmarks import availability, upstream
 from sharpv.commands import tracking
@@ -31,17 +30,14 @@ def run(config: DictConfig, command: str) -> int:
     Cells whose answers and scores are all there are skipped without loading the model. Under torchrun the processes
     share the videos, and the first one scores and reports.
     """
-    if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
-        raise ValueError(f"limit={config.limit} must be a whole number of questions a task, at least 1")
-    for name in ("memory_every", "warm_up", "allow_errors"):
-        if not isinstance(config[name], int) or config[name] < 0:
-            raise ValueError(f"{name}={config[name]} must be a whole number, 0 or more")
-    if config.scoring not in ("ours", "upstream"):
-        raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
+    _require_settings(config)
     tracking.require(config.wandb.mode)
     paths.go_offline()
     models, benchmarks = grid(config)
     built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
+    names = dict.fromkeys(row.name for _, rows in built for row in rows)
+    if config.reference is not None and config.reference not in names:
+        raise ValueError(f"reference={config.reference!r} is no row of this run; there are: {', '.join(names)}")
     if config.dry_run:
         for model, rows in built:
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
@@ -53,6 +49,8 @@ def run(config: DictConfig, command: str) -> int:
     processes.from_first(True)
     if config.threads:
         torch.set_num_threads(config.threads)
+    job = HydraConfig.get().job.num if _is_sweep() else None
+    experiment = Experiment.of(config, command, job)
     try:
         cells = _cells(config, built, benchmarks)
         _require([cell for cell in cells if not processes.from_first(cell.finished())], config, processes)
@@ -60,12 +58,25 @@ def run(config: DictConfig, command: str) -> int:
             _answer_all(config, [cell for cell in cells if cell.model is model], command, processes)
         # Before scoring, in which lmms-eval would wait for the others.
         processes.part()
-        return _conclude(config, cells, benchmarks, command) if processes.first else 0
+        return _conclude(config, cells, benchmarks, experiment) if processes.first else 0
     except KeyboardInterrupt:
         print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
         return INTERRUPTED
     finally:
         processes.part()
+
+
+def _require_settings(config: DictConfig) -> None:
+    """ValueError for a number that is none or out of range, and for an unknown way of scoring."""
+    lowest = {"limit": 1, "memory_every": 0, "warm_up": 0, "allow_errors": 0, "workers": 0, "threads": 1}
+    for name, low in lowest.items():
+        given = config[name]
+        if given is None and name in ("limit", "workers", "threads"):
+            continue
+        if not isinstance(given, int) or isinstance(given, bool) or given < low:
+            raise ValueError(f"{name}={given} must be a whole number, {low} or more")
+    if config.scoring not in ("ours", "upstream"):
+        raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
 
 
 def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
@@ -120,7 +131,6 @@ def _answer_all(config: DictConfig, cells: list[Cell], command: str, processes: 
 def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command: str, processes: Processes) -> None:
     """Answer this process's share of a cell and meet the others."""
     if processes.first:
-        cell.begin(command)
         print(f"{len(cell.samples)} questions x {len(cell.rows)} rows: {cell.name}; store: {cell.folder}", flush=True)
     left, facts = cell.left(processes.share(cell.videos)), dict[str, Any]()
     if left:
@@ -131,10 +141,12 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
         hardware = environment.hardware(loaded.device)
         attention = loaded.adapter.language_model.config._attn_implementation
         facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
-        if processes.first:
-            cell.note(**facts)
         device = hardware.get("gpu") or f"{hardware['cpu']} with {hardware['threads']} threads"
         runner = Runner(loaded, cell.store, workers, device)
+        runner.check(left)
+        if processes.first:
+            cell.begin(command)
+            cell.note(**facts)
         spent = runner.run(left, config.warm_up)
         waited, wall = spent["waiting_s"], spent["wall_s"]
         print(f"model waited {waited:.1f} of {wall:.1f} s ({waited / wall:.0%}) for videos, {workers} workers")
@@ -142,6 +154,8 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
     gathered = [fact for fact in processes.gather(facts) if fact]
     if not processes.first:
         return
+    if not left:
+        cell.begin(command)
     if not gathered:
         print(f"all answers of {cell.name} were there: scoring only, no model loaded", flush=True)
         return
@@ -158,50 +172,66 @@ def default_workers(device: torch.device, processes: Processes) -> int:
 
 
 def _prepare(benchmarks: list[DictConfig]) -> None:
-    if any(benchmark.data == "tiny" for benchmark in benchmarks):
-        from sharpv.tiny.benchmarks import write_benchmarks
+    if asked := {benchmark.name for benchmark in benchmarks if benchmark.data == "tiny"}:
+        from sharpv.tiny.benchmarks import write_benchmarks, write_long
 
-        write_benchmarks(paths.tasks_dir() / "tiny" / "data")
+        data = paths.tasks_dir() / "tiny" / "data"
+        if asked != {"tiny_long"}:
+            write_benchmarks(data)
+        if "tiny_long" in asked:
+            write_long(data)
 
 
-def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], command: str) -> int:
-    """Score, then report, unless this is one job of a sweep, whose tables would overwrite each other.
+def _is_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
-    A cell that was finished before is looked at again: another command may have scored other rows of it meanwhile.
-    """
-    ran = [(cell.folder, 0 if cell.finished() else cell.conclude()) for cell in cells]
-    for cell in cells:
-        cell.note(command=command, reported=datetime.now(UTC).isoformat(timespec="seconds"))
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
+
+def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], experiment: Experiment) -> int:
+    """Score, write down what this command asked for, and report exactly that; the table of a sweep's jobs is another
+    command, since no job knows the others."""
+    errors = [cell.conclude() for cell in cells]
+    failed = sum(errors) > config.allow_errors
+    record = experiment.write(cells, errors, failed)
+    if experiment.job is not None:
+        every = record.with_name(record.name.replace(f"_job{experiment.job}", "_job*"))
+        print(f"one job of a sweep; a table of all its jobs: python -m sharpv.reports table3 {every}")
     else:
-        _report(config, [folder for folder, _ in ran], benchmarks)
-    errors = sum(failed for _, failed in ran)
-    if errors > config.allow_errors:
-        folders = ", ".join(str(folder) for folder, failed in ran if failed)
+        _report(config, cells, benchmarks, experiment, failed)
+    if failed:
+        folders = ", ".join(str(cell.folder) for cell, number in zip(cells, errors, strict=True) if number)
         print(
-            f"INCOMPLETE: {errors} answers failed (allow_errors={config.allow_errors}); see samples*.jsonl in {folders}"
+            f"INCOMPLETE: {sum(errors)} answers failed (allow_errors={config.allow_errors}); see samples*.jsonl in "
+            f"{folders}"
         )
-        return 1
-    return 0
+    return int(failed)
 
 
-def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig]) -> None:
+def _report(
+    config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], experiment: Experiment, failed: bool
+) -> None:
+    from sharpv.reports.terminal import essence
     from sharpv.reports.write import write_report
 
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
-    output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper"
-    write_report(config.table, folders, output, paper, columns, config.title)
-    print((output / f"{config.table}.md").read_text())
+    name, output, paper = experiment.name(failed), paths.results_dir(), paths.REPOSITORY / "results" / "paper"
+    record = paths.record_path(name)
+    table = write_report(
+        experiment.kind, [record], output, paper, columns, experiment.title, name, reference=config.reference
+    )
+    print(essence(table))
+    written = [output / f"{name}.md"]
     if config.scoring == "upstream":
-        print(upstream.write_beside(folders, output, config.table).read_text())
+        written.append(upstream.write_beside([cell.beside for cell in cells], output, name))
     if config.wandb.mode != "disabled":
         from sharpv.reports.figures.build import write_figures
 
         videos = paths.tasks_dir() if any(benchmark.data == "tiny" for benchmark in benchmarks) else paths.hub_dir()
-        written, left_out = write_figures(folders, output / f"{config.table}_figures", paper / "table3.csv", videos)
+        drawn, left_out = write_figures([record], output / f"{name}_figures", paper / "table3.csv", videos)
         for reason in left_out:
             print(f"figure left out: {reason}", flush=True)
         settings: Any = OmegaConf.to_container(config, resolve=True)
-        pictures = [path for path in written if path.suffix == ".png"]
-        tracking.log_report(output / f"{config.table}.csv", pictures, settings, config.wandb.project, config.wandb.mode)
+        pictures = [path for path in drawn if path.suffix == ".png"]
+        tracking.log_report(output / f"{name}.csv", pictures, settings, config.wandb.project, config.wandb.mode)
+    if name != experiment.kind:
+        print(f"not the whole experiment: {experiment.kind}.* stay as they are")
+    print(f"written: {', '.join(map(str, written))}, .csv, .tex; a page of every answer: make report EXPERIMENT={name}")

@@ -1,6 +1,5 @@
 """`python run.py status`: what is finished, failed and left in each run folder, from its files alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,17 @@ from omegaconf import DictConfig
 from tabulate import tabulate
 
 from sharpv import paths
-from sharpv.reports.store import read_jsonl, read_samples
+from sharpv.files import read_jsonl, read_object
+from sharpv.reports.runs import experiments
+from sharpv.reports.store import read_samples
 
+FIELDS = ("key", "row", "settings", "task", "doc_id", "status", "error")
 HEADS = ("run", "model", "benchmark", "status", "rows", "asked", "answered", "failed", "left", "scored", "created")
 
 
 def status(config: DictConfig, command: str) -> int:
-    """Print one line a run folder, then each failed answer's reason once with its count; always exit code 0."""
+    """Print one line a run folder, then each failed answer's reason once with its count, and the experiments that
+    reports can be made of; exit code 0. ValueError naming a file that a hand has broken."""
     folder = paths.results_dir() / "runs"
     runs = sorted(path.parent for path in folder.glob("*/run.json"))
     if not runs:
@@ -25,6 +28,8 @@ def status(config: DictConfig, command: str) -> int:
     for line in found:
         for reason, number in line["reasons"].items():
             print(f"\n{line['run']}: {number} x {reason}")
+    if names := experiments():
+        print(f"\nexperiments (make report EXPERIMENT=NAME): {', '.join(names)}")
     return 0
 
 
@@ -34,29 +39,36 @@ def of_folder(folder: Path) -> dict[str, Any]:
     Counted are the rows that the latest command asked for, with the settings that they had in it (answers of earlier
     versions name none, and are not used again); `left` have neither an answer nor an error.
     """
-    info = json.loads((folder / "run.json").read_text())
-    rows = {(name, settings) for name, settings in info["requested"]["rows"]}
+    info, path = read_object(folder / "run.json"), folder / "run.json"
+    try:
+        rows = {(name, settings) for name, settings in info["requested"]["rows"]}
+        questions, model = int(info["requested"]["questions"]), info["model"]["name"]
+        state, created = str(info["status"]), str(info["created"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not say what was asked ({error!r}): delete it and start the run again, answers are kept"
+        ) from error
     answers: dict[tuple, dict[str, Any]] = {}
-    for answer in read_samples(folder):
+    for answer in read_samples(folder, FIELDS):
         row = answer["row"], answer.get("settings")
         if row in rows:
             answers[*row, answer["task"], answer["doc_id"]] = answer
     failed = [answer for answer in answers.values() if answer["status"] != "ok"]
-    asked = info["requested"]["questions"] * len(rows)
+    asked = questions * len(rows)
     reasons: dict[str, int] = {}
     for answer in failed:
         reasons[answer["error"]] = reasons.get(answer["error"], 0) + 1
     return {
         "run": folder.name,
-        "model": info["model"]["name"],
+        "model": model,
         "benchmark": info.get("benchmark", "?"),
-        "status": info["status"],
+        "status": state,
         "rows": len(rows),
         "asked": asked,
         "answered": len(answers) - len(failed),
         "failed": len(failed),
         "left": max(0, asked - len(answers)),
-        "scored": len(read_jsonl(folder / "scores.jsonl")),
-        "created": info["created"],
+        "scored": len({line.get("key") for line in read_jsonl(folder / "scores.jsonl")}),
+        "created": created,
         "reasons": reasons,
     }

@@ -1,100 +1,81 @@
-"""`python run.py unpack benchmark=...`: a benchmark's downloaded archives, unpacked to where lmms-eval looks too."""
+"""`python run.py unpack benchmark=...`: a benchmark's downloaded videos where lmms-eval looks for them too."""
 
-import re
-import tarfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from sharpv import paths
+from sharpv.benchmarks.archives import archives, unpack_archive
 from sharpv.benchmarks.availability import NotAvailableError, annotations
 from sharpv.commands.run import grid
 
+MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".ts", ".jpg", ".jpeg", ".png")
+
 
 def unpack(config: DictConfig, command: str) -> int:
-    """Unpack every archive of the benchmarks' snapshots; what is there already is left as it is."""
+    """Unpack the archives of the benchmarks' snapshots and link what lies there unpacked; what is there stays.
+
+    A benchmark or an archive that fails does not keep the others; ValueError naming all of them at the end.
+    """
+    failed: list[str] = []
     for benchmark in grid(config)[1]:
         if benchmark.data == "tiny":
             print(f"{benchmark.name}: nothing to unpack, its data is made by the run")
             continue
-        if (found := annotations(benchmark)).problem:
-            raise NotAvailableError(found.told)
-        snapshot = paths.hub_snapshot(benchmark.data, "dataset", benchmark.get("revision"))
-        assert snapshot is not None
-        target = paths.hub_dir() / benchmark.folder
-        archives = sorted([*snapshot.rglob("*.zip"), *snapshot.rglob("*.tar"), *snapshot.rglob("*.tar.*")])
-        if not archives:
-            raise ValueError(f"{snapshot} holds no archive: its download is incomplete, run hf download again")
-        made = sum(_unpack(list(parts), target) for _, parts in groupby(archives, _whole))
-        print(f"{benchmark.name}: {made} files unpacked into {target}")
+        try:
+            failed += _unpack(benchmark)
+        except ValueError as error:
+            failed.append(f"{benchmark.name}: {error}")
+    if failed:
+        raise ValueError("\n".join(failed))
     return 0
 
 
-def _whole(archive: Path) -> str:
-    """The archive that a part belongs to: x.tar.00 and x_1.tar are parts of x.tar."""
-    if archive.suffix == ".zip":
-        return str(archive)
-    return str(archive.parent / re.sub(r"_\d+$", "", archive.name.split(".tar")[0]))
+def _unpack(benchmark: DictConfig) -> list[str]:
+    """Unpack one benchmark; what failed."""
+    if (found := annotations(benchmark)).problem:
+        raise NotAvailableError(found.told)
+    snapshot = paths.hub_snapshot(benchmark.data, "dataset", benchmark.get("revision"))
+    assert snapshot is not None
+    target, made, failed = paths.hub_dir() / benchmark.folder, 0, []
+    packed, loose = archives(snapshot), _with_media(snapshot)
+    if not packed and not loose:
+        raise ValueError(
+            f"{snapshot} holds neither archives nor videos: its download is incomplete, run hf download again"
+        )
+    for archive in packed:
+        try:
+            made += unpack_archive(archive, target)
+        except ValueError as error:
+            failed.append(f"{benchmark.name}: {error}")
+    linked = sum(_link(source, target / source.name) for source in loose)
+    links = f", {linked} links made to what lies unpacked in {snapshot}" if loose else ""
+    print(f"{benchmark.name}: {made} files unpacked into {target}{links}", flush=True)
+    return failed
 
 
-def _unpack(parts: list[Path], target: Path) -> int:
-    """Members that were not there before; each is written under a partial name first."""
-    made = 0
-    for name, content in tqdm(_members(parts), parts[0].name, unit="file"):
-        place = (target / name).resolve()
-        if not place.is_relative_to(target.resolve()):
-            raise ValueError(f"{parts[0]} holds {name!r}, which would be written outside {target}")
-        if place.exists():
-            continue
+def _with_media(snapshot: Path) -> list[Path]:
+    """What of a snapshot's top level is a video or a picture, or a folder that holds some at any depth."""
+    return [
+        entry
+        for entry in sorted(snapshot.iterdir())
+        if entry.suffix.lower() in MEDIA or any(path.suffix.lower() in MEDIA for path in entry.rglob("*"))
+    ]
+
+
+def _link(source: Path, place: Path) -> int:
+    """Link a file or folder from where videos are looked for; folders that are there already are filled up."""
+    # Of an older snapshot, or of one that was deleted.
+    if (
+        place.is_symlink()
+        and place.readlink() != source
+        and ("snapshots" in place.readlink().parts or not place.exists())
+    ):
+        place.unlink()
+    if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(place.name + ".partial")
-        with partial.open("wb") as file:
-            while block := content.read(1 << 20):
-                file.write(block)
-        partial.rename(place)
-        made += 1
-    return made
-
-
-def _members(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
-    if parts[0].suffix == ".zip":
-        with zipfile.ZipFile(parts[0]) as archive:
-            for item in archive.infolist():
-                if not item.is_dir():
-                    with archive.open(item) as content:
-                        yield item.filename, content
-        return
-    with _joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as archive:
-        for member in archive:
-            if member.isfile() and (file := archive.extractfile(member)) is not None:
-                yield member.name, file
-
-
-class _Parts:
-    """Several files read as one stream."""
-
-    def __init__(self, files: list[Any]):
-        self.files = files
-
-    def read(self, size: int) -> bytes:
-        while self.files:
-            if block := self.files[0].read(size):
-                return block
-            self.files.pop(0).close()
-        return b""
-
-
-@contextmanager
-def _joined(parts: list[Path]) -> Iterator[Any]:
-    files = [part.open("rb") for part in parts]
-    try:
-        yield _Parts(files)
-    finally:
-        for file in files:
-            file.close()
+        place.symlink_to(source)
+        return 1
+    if place.is_dir() and source.is_dir() and not place.samefile(source):
+        return sum(_link(inner, place / inner.name) for inner in sorted(source.iterdir()))
+    return 0

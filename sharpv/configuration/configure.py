@@ -6,17 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from sharpv.checks import holds
 from sharpv.configuration import outside
 from sharpv.configuration.rows import Row, repetitions
 
 CONFIGS = outside.CONFIGS
+TEXTS = (
+    *("video", "question", "title", "table", "calibrate.folder", "judge.base_url", "judge.model", "judge.prompt_file"),
+    *("model.path", "model.prompt", "model.display", "model.name", "wandb.project", "pruner.method"),
+)
+"""Settings that are free text or a path."""
 STAGES = ("visual", "memory", "visual_options", "memory_options")
 """What a pruner's configuration says of its two stages."""
+OPTIONS = ("visual_options", "memory_options")
+FIELDS = ("name", "method", "kind", *STAGES, "seeds")
 
 
 def register_resolvers() -> None:
@@ -28,13 +38,26 @@ def register_resolvers() -> None:
 
 
 def quoted(argument: str) -> str:
-    """A command line's `video=` or `question=` in Hydra's quotes: paths and questions hold commas and apostrophes."""
+    """A command line's text in Hydra's quotes: all of `video=` and `question=`, whose paths and questions hold commas
+    and apostrophes, and of the other texts what Hydra would not read as one: a path with ü ( = [ or ~."""
     name, _, value = argument.partition("=")
-    if name not in ("video", "question") or not value or value[0] in "'\"":
+    name = name.lstrip("+")
+    if name not in TEXTS or not value or value[0] in "'\"":
+        return argument
+    if name not in ("video", "question") and _is_text(argument):
         return argument
     # A backslash is special to Hydra only where a quote follows.
     escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
-    return f'{name}="{escaped}"'
+    return f'{argument.partition("=")[0]}="{escaped}"'
+
+
+def _is_text(argument: str) -> bool:
+    """Whether Hydra reads an argument's value as text, number or sweep, not as a list, a mapping or an error."""
+    try:
+        value = OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return False
+    return not isinstance(value, list | dict)
 
 
 def build(config: Any) -> Any:
@@ -63,8 +86,12 @@ def load(group: str, name: str) -> DictConfig:
         near = difflib.get_close_matches(name, names(group), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown {group} {name!r}.{hint} There are: {', '.join(names(group))}")
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
+    try:
+        config = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, DictConfig) or not config:
+        raise ValueError(f"{path} is empty or a list: it must hold settings, one `name: value` a line")
     return config
 
 
@@ -82,7 +109,13 @@ def stage(group: str, choice: Any, options: DictConfig | None, model: DictConfig
 
 
 def rows(pruner: DictConfig, model: DictConfig) -> list[Row]:
-    """The table rows, one a seed, of a pruner configuration."""
+    """The table rows, one a seed, of a pruner configuration. ValueError for fields or seeds that it cannot have."""
+    given = {*map(str, pruner)}
+    if odd := (given - {*FIELDS}) | ({*FIELDS} - given - {*OPTIONS}):
+        wrong = [f"{name} is {'unknown' if name in pruner else 'missing'}" for name in sorted(odd)]
+        raise ValueError(f"pruner {pruner.get('name')!r}: {', '.join(wrong)}; its fields are {', '.join(FIELDS)}")
+    if not holds(pruner.seeds, list[int]) or not pruner.seeds or min(pruner.seeds) < 0:
+        raise ValueError(f"pruner.seeds={pruner.seeds!r} must be a list of whole numbers, as seeds=[0,1,2]")
     settings = {
         "visual": stage("visual", pruner.visual, pruner.get("visual_options"), model),
         "memory": stage("memory", pruner.memory, pruner.get("memory_options"), model),
@@ -107,6 +140,11 @@ def _identity(pruner: DictConfig) -> tuple[str, str, Any]:
         return pruner.name, pruner.method, pruner.kind
     chosen = ("visual", "memory")
     parts = [_described(plain[stage], plain.get(f"{stage}_options")) for stage in chosen if plain[stage]]
+    if not parts and of_file["kind"] != "dense":
+        raise ValueError(
+            f"pruner.visual and pruner.memory of {pruner.name!r} are both null, which prunes nothing: the dense row "
+            "stands in every table; choose a stage, or pruner=dense"
+        )
     name = " + ".join(parts) or "no stage"
     return name, name, "method" if parts else "dense"
 
@@ -142,4 +180,4 @@ def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def write_resolved(config: DictConfig, path: Path) -> None:
-    path.write_text(OmegaConf.to_yaml(config, resolve=True))
+    path.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")

@@ -20,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 
+from sharpv.configuration.code import code_hash
 from sharpv.paths import REPOSITORY
 
 GROUP = "sharpv.pruners"
@@ -73,14 +74,16 @@ def require_own(config: Any) -> None:
 
 
 def with_code(config: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A stage's configuration with the hash of the code of each other package that it names, so that its stored answers
-    are not used again when that code has changed; unchanged where it names none."""
+    """A stage's configuration with the hash of the code that its classes can reach in this package, and of each other
+    package that it names, so that its stored answers are not used again when that code has changed."""
     named = _targets_in(config)
     code = {
         module: _code_hash(folder)
         for module, folder in packages().items()
         if any(target.startswith(f"{module}.") for target in named)
     }
+    if own := sorted({target.rpartition(".")[0] for target in named if target.startswith("sharpv.")}):
+        code["sharpv"] = code_hash(own)
     return {**config, "_code_": code} if config and code else config
 
 

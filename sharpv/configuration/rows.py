@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sharpv.pruners.base import MemoryPruner, VisualPruner
-from sharpv.pruners.controls import Random
 
 STAGES = ("visual", "memory")
 KINDS = ("dense", "method", "control", "budget-matched")
@@ -53,10 +52,12 @@ class Row:
 
 def repetitions(row: Row, seeds: list[int]) -> list[Row]:
     """The row once a seed; a seed reaches the visual stage where that draws numbers of its own."""
-    if seeds != [0] and not isinstance(row.visual, Random):
+    draws = row.visual is not None and row.visual.draws
+    if seeds != [0] and not draws:
         raise ValueError(
             f"row {row.name!r} asks for seeds {seeds}, but its visual stage draws no numbers: use seeds: [0]"
         )
-    if not isinstance(row.visual, Random):
+    if not draws:
         return [row]
-    return [dataclasses.replace(row, seed=seed, visual=dataclasses.replace(row.visual, seed=seed)) for seed in seeds]
+    visual: Any = row.visual
+    return [dataclasses.replace(row, seed=seed, visual=dataclasses.replace(visual, seed=seed)) for seed in seeds]

@@ -56,15 +56,17 @@ class StageFlops:
         return self.vision + sum(self.prefill) + self.head
 
 
-def stage_flops(config: Any, frames: int, rows: list[int], reads: list[list[int]]) -> StageFlops:
+def stage_flops(
+    config: Any, frames: int, rows: list[int], reads: list[list[int]], grid: tuple[int, int] | None = None
+) -> StageFlops:
     """Per stage for any model config with a `vision_config` and a `text_config`.
 
     frames: that the tower encodes. rows: computed by each layer in prefill. reads: per decode step, cached rows that
-    each layer reads, the new one not counted.
+    each layer reads, the new one not counted. grid: tokens of a frame, where a model's videos differ in it.
     """
     shape = LanguageShape.of(config.text_config)
     return StageFlops(
-        exact_vision(config.vision_config, frames, shape.width),
+        exact_vision(config.vision_config, frames, shape.width, grid),
         exact_layers(shape, rows),
         _head(shape),
         [exact_decode(shape, step) for step in reads],
@@ -103,7 +105,15 @@ def exact_decode(shape: LanguageShape, read_rows: list[int]) -> float:
     return sum(_layer(shape, 1, n + 1, 1) for n in read_rows) + _head(shape)
 
 
-def exact_vision(config: Any, frames: int, language_width: int) -> float:
+def exact_vision(config: Any, frames: int, language_width: int, grid: tuple[int, int] | None = None) -> float:
+    """Of a tower with what stands between it and the decoder. grid: tokens of a frame, where videos differ in it."""
+    if hasattr(config, "spatial_merge_size"):
+        assert grid is not None
+        return _qwen_vision(config, frames, grid)
+    return _siglip_vision(config, frames, language_width)
+
+
+def _siglip_vision(config: Any, frames: int, language_width: int) -> float:
     """SigLIP or CLIP tower, two-layer projector on every patch; pooling left out (below 0.01%)."""
     patches = (config.image_size // config.patch_size) ** 2
     rows = patches + (1 if config.model_type == "clip_vision_model" else 0)
@@ -112,6 +122,26 @@ def exact_vision(config: Any, frames: int, language_width: int) -> float:
     layer = 2 * rows * 4 * d * d + 4 * rows * rows * d + 4 * rows * d * m
     projector = 2 * patches * (d * language_width + language_width * language_width)
     return float(frames * (patch + config.num_hidden_layers * layer + projector))
+
+
+def _qwen_vision(config: Any, frames: int, grid: tuple[int, int]) -> float:
+    """Qwen's tower over temporal patches: full attention within each, or within windows where the tower has them; the
+    mergers, DeepStack's among them."""
+    cell, d, m = config.spatial_merge_size**2, config.hidden_size, config.intermediate_size
+    tokens = grid[0] * grid[1]
+    patches, merged = tokens * cell, cell * d
+    pairs, full = [patches**2] * config.depth, getattr(config, "fullatt_block_indexes", None)
+    if full is not None:
+        side = config.window_size // config.spatial_merge_size // config.patch_size
+        rows, columns = ([min(side, total - at) for at in range(0, total, side)] for total in grid)
+        within = sum((cell * row * column) ** 2 for row in rows for column in columns)
+        pairs = [patches**2 if index in full else within for index in range(config.depth)]
+    matrices = 2 if full is None else 3
+    embedding = 2 * patches * config.in_channels * config.temporal_patch_size * config.patch_size**2 * d
+    layers = config.depth * (8 * patches * d * d + 2 * matrices * patches * d * m) + 4 * d * sum(pairs)
+    mergers = 1 + len(getattr(config, "deepstack_visual_indexes", ()))
+    out = config.out_hidden_size
+    return float(frames * (embedding + layers + mergers * 2 * tokens * merged * (merged + out)))
 
 
 def _layer(shape: LanguageShape, attention_rows: int, pairs: float, mlp_rows: int) -> float:

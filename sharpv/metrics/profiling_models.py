@@ -13,10 +13,15 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from sharpv import paths
+from sharpv.models.llava_video.adapter import FAMILY
 from sharpv.models.pllava.checkpoint import load_pllava, with_pooling
 
 
@@ -29,7 +34,9 @@ class Shape:
 
 
 def _tiny() -> LlavaOnevisionConfig:
-    return LlavaOnevisionConfig.from_pretrained(paths.REPOSITORY / "sharpv" / "tiny" / "checkpoint")
+    return LlavaOnevisionConfig.from_pretrained(
+        paths.REPOSITORY / "sharpv" / "tiny" / "checkpoint", trust_remote_code=False
+    )
 
 
 def _llava_onevision(width: int, feed_forward: int, depth: int, heads: int, kv_heads: int, vocabulary: int, tied: bool):
@@ -82,6 +89,57 @@ def _pllava_7b() -> LlavaConfig:
     )
 
 
+def _llava_video_7b() -> LlavaOnevisionConfig:
+    """LLaVA-OneVision 7B's parts under LLaVA-Video's adapter."""
+    config = _llava_onevision(3584, 18944, 28, 28, 4, 152064, tied=False)
+    config.sharpv = {"family": FAMILY}
+    return config
+
+
+def _qwen2_5_vl(width: int, feed_forward: int, depth: int, heads: int, kv_heads: int, vocabulary: int, tied: bool):
+    """Qwen2.5-VL with its window-attention tower."""
+    text = _decoder(width, feed_forward, depth, heads, kv_heads, vocabulary, 1e6)
+    text["rope_parameters"] |= {"mrope_section": [16, 24, 24]}
+    vision = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "patch_size": 14,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "tokens_per_second": 2,
+        "out_hidden_size": width,
+    }
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied)
+
+
+def _qwen3_vl(width: int, feed_forward: int, tower: dict[str, Any], tied: bool):
+    """Qwen3-VL: 36 decoder layers of 32 heads, DeepStack from three tower blocks."""
+    text = _decoder(width, feed_forward, 36, 32, 8, 151936, 5e6) | {"head_dim": 128}
+    text["rope_parameters"] |= {"mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    vision = {"num_heads": 16, "patch_size": 16, "num_position_embeddings": 2304, "out_hidden_size": width} | tower
+    return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied)
+
+
+def _decoder(width: int, feed_forward: int, depth: int, heads: int, kv_heads: int, vocabulary: int, theta: float):
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 128000,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+SIGLIP2 = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "deepstack_visual_indexes": [8, 16, 24]}
+SIGLIP2_LARGE = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]}
+
 SHAPES: dict[str, Shape] = {
     "tiny": Shape(LlavaOnevisionForConditionalGeneration, _tiny),
     "llava_ov_0_5b": Shape(
@@ -91,6 +149,15 @@ SHAPES: dict[str, Shape] = {
         LlavaOnevisionForConditionalGeneration, lambda: _llava_onevision(3584, 18944, 28, 28, 4, 152128, tied=False)
     ),
     "pllava_7b": Shape(LlavaForConditionalGeneration, _pllava_7b),
+    "llava_video_7b": Shape(LlavaOnevisionForConditionalGeneration, _llava_video_7b),
+    "qwen2_5_vl_3b": Shape(
+        Qwen2_5_VLForConditionalGeneration, lambda: _qwen2_5_vl(2048, 11008, 36, 16, 2, 151936, tied=True)
+    ),
+    "qwen2_5_vl_7b": Shape(
+        Qwen2_5_VLForConditionalGeneration, lambda: _qwen2_5_vl(3584, 18944, 28, 28, 4, 152064, tied=False)
+    ),
+    "qwen3_vl_4b": Shape(Qwen3VLForConditionalGeneration, lambda: _qwen3_vl(2560, 9728, SIGLIP2_LARGE, tied=True)),
+    "qwen3_vl_8b": Shape(Qwen3VLForConditionalGeneration, lambda: _qwen3_vl(4096, 12288, SIGLIP2, tied=False)),
 }
 
 
@@ -100,7 +167,7 @@ def shape_config(name: str, layers: int | None = None) -> Any:
     if name not in SHAPES:
         raise ValueError(f"no shape {name!r}; there are: {', '.join(SHAPES)}")
     config = SHAPES[name].config()
-    depth, tower = config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers
+    depth, tower = config.text_config.num_hidden_layers, tower_depth(config.vision_config)
     if layers is None or layers == depth:
         return config
     if not 2 <= layers < depth:
@@ -108,8 +175,20 @@ def shape_config(name: str, layers: int | None = None) -> Any:
     parts = config.to_dict()
     parts["text_config"]["num_hidden_layers"] = layers
     parts["text_config"].pop("layer_types", None)
-    parts["vision_config"]["num_hidden_layers"] = max(2, round(tower * layers / depth))
+    fewer, name_of_depth = max(2, round(tower * layers / depth)), "num_hidden_layers"
+    if hasattr(config.vision_config, "depth"):
+        name_of_depth = "depth"
+        for blocks in ("deepstack_visual_indexes", "fullatt_block_indexes"):
+            if blocks in parts["vision_config"]:
+                kept = {index * fewer // tower for index in parts["vision_config"][blocks]}
+                parts["vision_config"][blocks] = sorted(kept)
+    parts["vision_config"][name_of_depth] = fewer
     return type(config)(**parts)
+
+
+def tower_depth(vision: Any) -> int:
+    """Layers of a vision tower, whatever its configuration calls them."""
+    return vision.depth if hasattr(vision, "depth") else vision.num_hidden_layers
 
 
 def build(
@@ -130,6 +209,6 @@ def load(name: str, folder: Path, device: torch.device, dtype: torch.dtype, atte
     if SHAPES[name].model_class is LlavaForConditionalGeneration:
         return load_pllava(folder, dtype=dtype, attn_implementation=attention).to(device)
     model = SHAPES[name].model_class.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
+        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
     )
     return model.to(device).eval()

@@ -1,22 +1,19 @@
-"""One adapter per VideoLLM family."""
+"""One folder per VideoLLM family."""
 
-from typing import Any
+from importlib import import_module
 
 from torch import nn
 
-from sharpv.models.llava_onevision.adapter import LlavaOnevision
-from sharpv.models.llava_video.adapter import FAMILY, LlavaVideo
-from sharpv.models.pllava.adapter import Pllava
-from sharpv.models.qwen_vl.adapter import QwenVL
 from sharpv.runtime.adapter import Adapter
 
-FAMILIES: dict[str, Any] = {
-    "llava_onevision": LlavaOnevision,
-    "llava": Pllava,
-    FAMILY: LlavaVideo,
-    "qwen2_5_vl": QwenVL,
-    "qwen3_vl": QwenVL,
+FAMILIES = {
+    "llava_onevision": "sharpv.models.llava_onevision.adapter:LlavaOnevision",
+    "llava": "sharpv.models.pllava.adapter:Pllava",
+    "llava_video": "sharpv.models.llava_video.adapter:LlavaVideo",
+    "qwen2_5_vl": "sharpv.models.qwen_vl.adapter:QwenVL",
+    "qwen3_vl": "sharpv.models.qwen_vl.adapter:QwenVL",
 }
+"""Where the adapter of a family is, imported when a model of it comes: a changed family leaves the others' answers."""
 
 
 def adapter_for(model: nn.Module) -> Adapter:
@@ -29,4 +26,5 @@ def adapter_for(model: nn.Module) -> Adapter:
     family = settings.pop("family", None) or getattr(config, "model_type", None)
     if family not in FAMILIES:
         raise ValueError(f"no adapter for model type {family!r}; supported: {', '.join(FAMILIES)}")
-    return FAMILIES[family](model, **settings)
+    module, name = FAMILIES[family].split(":")
+    return getattr(import_module(module), name)(model, **settings)

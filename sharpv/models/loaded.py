@@ -3,7 +3,9 @@
 Shape suffixes: T frames, H height, W width, C channels, B batch (1), N prompt rows, D width.
 """
 
+import difflib
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.paths import hub_snapshot
 from sharpv.runtime.adapter import Adapter, Geometry, Vision
 from sharpv.runtime.decode import Greedy
@@ -21,7 +24,9 @@ from sharpv.videos.frames import Sampled, Sampling
 VIDEO = "<video>"
 """What stands for the video in prompts, whatever the model's own token is called."""
 
-
+DTYPES = ("float32", "float16", "bfloat16")
+BACKENDS = ("auto", "sdpa", "flash_attention_2")
+DECODERS = ("pyav", "decord", "torchcodec")
 ANSWERING = (".safetensors", ".json", ".model", ".txt", ".jinja")
 """Files of a checkpoint that can change an answer, by their ending."""
 
@@ -63,10 +68,19 @@ class Loaded:
         return self.preprocessor(sampled).to(self.adapter.model.dtype)
 
     def prompt_ids(self, text: str, geometry: Geometry, pixels: Any) -> torch.Tensor:
-        """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video."""
+        """Ids of the dense prompt (1, N): tokenised with one video token, which then becomes the rows of the video.
+
+        ValueError, which names the question, where the model has too few positions for them.
+        """
         ids = self.tokenizer(self.full_prompt(text, pixels).replace(VIDEO, self.video_token, 1)).input_ids
         place = ids.index(self.adapter.video_token_id)
         expanded = [*ids[:place], *self.video_ids(geometry, pixels), *ids[place + 1 :]]
+        positions = self.adapter.language_model.config.max_position_embeddings
+        if len(expanded) > positions:
+            raise ValueError(
+                f"the question {text[:80]!r}... makes a prompt of {len(expanded)} tokens, {geometry.rows} of them the "
+                f"video's; {self.name} has {positions} positions"
+            )
         return torch.tensor([expanded], device=self.device)
 
     def video_ids(self, geometry: Geometry, pixels: Any) -> list[int]:
@@ -113,10 +127,10 @@ class Loaded:
 class ModelConfig:
     """What every model's configuration holds; the fields of configs/model/*.yaml.
 
-    path: a folder or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
+    path: a folder, also with `~`, or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
     attn_implementation: `auto` = flash_attention_2 where installed on CUDA, else sdpa. device: `auto` = CUDA where
     there is one. decoder: of video files, pyav | decord | torchcodec. calibration: per-model thresholds that pruner
-    configs refer to, from documented calibrations.
+    configs refer to, from documented calibrations. ValueError naming the field whose value cannot be right.
     """
 
     name: str
@@ -136,9 +150,74 @@ class ModelConfig:
     size_gb: float | None = None
     calibration: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        require_fields(self)
+        for name, allowed in (("dtype", DTYPES), ("attn_implementation", BACKENDS), ("decoder", DECODERS)):
+            if (value := getattr(self, name)) not in allowed:
+                near = difflib.get_close_matches(value.replace("bf", "bfloat").replace("fp", "float"), allowed, n=1)
+                hint = f": did you mean {near[0]}?" if near else ""
+                raise ValueError(f"model.{name}={value!r} is not one of {', '.join(allowed)}{hint}")
+        if self.frames < 1 or self.repetition_penalty <= 0:
+            raise ValueError(
+                f"model.frames={self.frames} must be at least 1 and model.repetition_penalty="
+                f"{self.repetition_penalty} above 0 (1 = none)"
+            )
+        if self.prompt.count("{text}") != 1:
+            raise ValueError(f"model.prompt={self.prompt!r} must hold {{text}} once, where the question goes")
+        if self.prompt.count(VIDEO) > 1 or (VIDEO not in self.prompt and self.profile == "default"):
+            raise ValueError(f"model.prompt={self.prompt!r} must hold {VIDEO} once, where the video goes")
+        if not self.stop_tokens:
+            raise ValueError("model.stop_tokens is empty: no answer would end before its longest")
+        self.path = str(Path(self.path).expanduser())
+        self._device()
+
+    def _device(self) -> torch.device:
+        try:
+            return torch.device(self.device if self.device != "auto" else "cpu")
+        except RuntimeError as error:
+            raise ValueError(f"model.device={self.device!r} is no device: take auto, cpu, cuda or cuda:0") from error
+
+    def require_fit(self) -> None:
+        """ValueError where this machine lacks the device or the tokenizer lacks a stop token; loads no weights.
+
+        Passes where the checkpoint is not there, which is told elsewhere.
+        """
+        self.torch_device()
+        try:
+            file = self.folder() / "tokenizer.json"
+        except ValueError:
+            return
+        if not file.is_file():
+            return
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            known = {*found["model"]["vocab"], *(token["content"] for token in found.get("added_tokens", ()))}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is no tokenizer ({type(error).__name__}: {error})") from error
+        if unknown := [token for token in self.stop_tokens if token not in known]:
+            raise ValueError(f"model.stop_tokens={list(self.stop_tokens)}: the tokenizer does not know {unknown}")
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """The checkpoint's config.json, empty where it is not there; ValueError naming the file where it is none."""
+        try:
+            file = self.folder() / "config.json"
+        except ValueError:
+            return {}
+        if not file.is_file():
+            return {}
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is no configuration ({error})") from error
+
     def torch_device(self) -> torch.device:
+        """The device to load to; ValueError where this machine has none such."""
         if self.device != "auto":
-            return torch.device(self.device)
+            device = self._device()
+            if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+                count = torch.cuda.device_count()
+                raise ValueError(f"model.device={self.device}: this machine has {count} CUDA devices; take auto or cpu")
+            return device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def backend(self) -> str:

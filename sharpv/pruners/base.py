@@ -20,12 +20,16 @@ class VisualPruner(ABC):
 
     may_keep_all: the method may rightly keep every token (else a run in which it always did is an error).
     tower_layers: indices of the tower layers whose queries and keys it reads; None = needs nothing of the tower.
+    draws: it draws numbers of its own, from a field `seed`, so that a row may ask for repetitions.
+    reads_question: it reads the text behind the video, so that its selection holds for one question only.
     A docstring's read-backs are the times that `select` waits for the device beyond once in `require_finite`. Scores
     are float32; docs/methods.md has the share of kept tokens that half-precision features change.
     """
 
     may_keep_all: bool = False
+    draws: bool = False
     tower_layers: tuple[int, ...] | None = None
+    reads_question: bool = False
 
     @abstractmethod
     def select(self, video: VideoTokens) -> Selection:

@@ -1,4 +1,4 @@
-"""Density-peak clustering, as FastVID and PruneVid use it, and PruneVid's segments of frames.
+"""Density-peak clustering, as FastVID, PruneVid, HoliTom and FlashVID use it, and PruneVid's segments of frames.
 
 Shape suffixes: T frames, P tokens per frame, D width, B groups of N tokens clustered at once, M members or clusters.
 """
@@ -9,21 +9,33 @@ import torch
 
 
 def dpc_knn(
-    x_BND: torch.Tensor, clusters: int, neighbours: int, noise_BN: torch.Tensor
+    x_BND: torch.Tensor, clusters: int, neighbours: int, noise_BN: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Density-peak clustering of each group: label of each token (B, N) and the centres by falling score (B, M)."""
-    distance_BNN = torch.stack([_distances(x_ND) for x_ND in x_BND])
-    nearest_BNk = distance_BNN.topk(min(neighbours, x_BND.shape[1]), largest=False).values
-    density_BN = (-nearest_BNk.square().mean(-1)).exp() + noise_BN
-    denser_BNN = density_BN[:, None, :] > density_BN[:, :, None]
-    score_BN = distance_to_denser(distance_BNN, denser_BNN) * density_BN
-    center_BM = score_BN.argsort(dim=-1, descending=True, stable=True)[:, :clusters]
+    distance_BNN = torch.stack([distances(x_ND) for x_ND in x_BND])
+    center_BM = density_peaks(distance_BNN, clusters, neighbours, noise_BN)
     to_center_BMN = distance_BNN.gather(1, center_BM[..., None].expand(-1, -1, x_BND.shape[1]))
     own_BM = torch.arange(clusters, device=x_BND.device).expand_as(center_BM)
     return to_center_BMN.argmin(1).scatter(1, center_BM, own_BM), center_BM
 
 
-def _distances(x_ND: torch.Tensor) -> torch.Tensor:
+def density_peaks(
+    distance_BNN: torch.Tensor, clusters: int, neighbours: int, noise_BN: torch.Tensor | None
+) -> torch.Tensor:
+    """The centres of each group by falling score (B, M); density = exp(-mean of the smallest squared distances, the
+    token itself included) + noise. Without noise (None) the earlier of equally dense tokens counts as denser."""
+    nearest_BNk = distance_BNN.topk(min(neighbours, distance_BNN.shape[-1]), largest=False).values
+    density_BN = (-nearest_BNk.square().mean(-1)).exp()
+    if noise_BN is None:
+        level_BN = -density_BN.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    else:
+        level_BN = density_BN = density_BN + noise_BN
+    denser_BNN = level_BN[:, None, :] > level_BN[:, :, None]
+    score_BN = distance_to_denser(distance_BNN, denser_BNN) * density_BN
+    return score_BN.argsort(dim=-1, descending=True, stable=True)[:, :clusters]
+
+
+def distances(x_ND: torch.Tensor) -> torch.Tensor:
     """Root of the mean squared difference of all pairs, float32 (N, N), from a float64 product so that it is exact."""
     x_ND = (x_ND - x_ND.mean(0)).double()
     square_N = x_ND.square().sum(-1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
@@ -21,6 +22,7 @@ class Control(VisualPruner):
     keep_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if (self.reference is None) == (self.keep_ratio is None):
             raise ValueError(
                 "a control takes either reference=<visual pruner> or keep_ratio=<share kept>, not both or neither"
@@ -29,6 +31,7 @@ class Control(VisualPruner):
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
         self.may_keep_all = self.keep_ratio == 1 or (self.reference is not None and self.reference.may_keep_all)
         self.tower_layers = self.reference.tower_layers if self.reference else None
+        self.reads_question = self.reference is not None and self.reference.reads_question
 
     def requested_ratio(self, frames: int) -> float | None:
         return self.keep_ratio if self.reference is None else self.reference.requested_ratio(frames)
@@ -50,6 +53,7 @@ class Random(Control):
     sample. `seed` separates repetitions of the row.
     """
 
+    draws = True
     per_frame: bool = True
     seed: int = 0
 

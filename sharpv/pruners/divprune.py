@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
@@ -41,6 +42,7 @@ class DivPrune(VisualPruner):
     official: bool = False
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the share of tokens kept; choose it in (0, 1]")
         self.may_keep_all = self.keep_ratio == 1

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
@@ -44,13 +45,11 @@ class DyCokeMerge(VisualPruner):
     official: bool = False
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 <= self.keep_ratio <= 1:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is the share that a pruned frame keeps (1 - K); choose it in [0, 1]"
             )
-        for name, allowed in (("order", ("official", "raster")), ("odd_frame", ("drop", "keep"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
         self.may_keep_all = self.keep_ratio == 1
 
     def select(self, video: VideoTokens) -> Selection:

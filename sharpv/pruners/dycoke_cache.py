@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, scaled_layer
 
 
@@ -54,12 +55,11 @@ class DyCokeCache(MemoryPruner):
     _state: StepState | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is the share that a step reads (1 - P); choose it in (0, 1]"
             )
-        if self.on_similar not in ("full", "reuse"):
-            raise ValueError(f"on_similar={self.on_similar!r} is not one of ('full', 'reuse')")
         if self.layer < 1:
             raise ValueError(f"layer={self.layer} must be at least 1: the layer before it gives the scores")
         self.may_keep_all = self.keep_ratio == 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
@@ -36,6 +37,7 @@ class EVS(VisualPruner):
     keep_ratio: float = 0.25
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]; it is 1 - q of the authors' rate q")
         self.may_keep_all = self.keep_ratio == 1

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
 from sharpv.tokens import Selection
 
@@ -40,12 +41,11 @@ class FastV(MemoryPruner):
     scale_layers: bool = True
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is the share kept after layer K (1 - R); choose it in (0, 1]"
             )
-        if self.rounding not in ("even", "floor"):
-            raise ValueError(f"rounding={self.rounding!r} is not one of ('even', 'floor')")
         if self.layer < 1:
             raise ValueError(f"layer={self.layer} must be at least 1: the layer before it gives the scores")
         self.may_keep_all = self.keep_ratio == 1

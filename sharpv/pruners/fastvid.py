@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.clustering import peak_scores
 from sharpv.tokens import Selection, Tower, VideoTokens, keep_all
@@ -58,6 +59,7 @@ class FastVID(VisualPruner):
     tower_layers = ()
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
         for name in ("context_share", "beta"):

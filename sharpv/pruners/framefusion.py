@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site
 from sharpv.tokens import Selection
 
@@ -60,6 +61,7 @@ class FrameFusion(MemoryPruner):
     sites = ("enter", "attended")
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the mean share of rows left (cost); choose it in (0, 1]")
         if self.query_rows < 1:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, Tower, VideoTokens, keep_all
 
@@ -53,14 +54,13 @@ class PruMerge(VisualPruner):
     tower_layers = (-1,)
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the share of tokens kept; choose it in (0, 1], or None")
         if self.adaptive and self.keep_ratio is not None:
             raise ValueError(f"adaptive=True sets the share itself; leave keep_ratio={self.keep_ratio} out")
         if self.neighbours < 1:
             raise ValueError(f"neighbours={self.neighbours} must be at least 1")
-        if self.order not in ("official", "raster"):
-            raise ValueError(f"order={self.order!r} is not one of ('official', 'raster')")
         self.may_keep_all = self.keep_ratio == 1
 
     def select(self, video: VideoTokens) -> Selection:

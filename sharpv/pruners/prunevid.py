@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.clustering import dpc_knn, refine, run_lengths
 from sharpv.tokens import Selection, VideoTokens
@@ -49,6 +50,7 @@ class PruneVidMerge(VisualPruner):
     official: bool = False
 
     def __post_init__(self) -> None:
+        require_fields(self)
         for name in ("keep_ratio", "segment_ratio"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share; choose it in (0, 1]")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, Site, scaled_layer
 from sharpv.tokens import Selection
 
@@ -51,6 +52,7 @@ class PruneVidAttention(MemoryPruner):
     scale_layers: bool = True
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is the share kept of each group (alpha); choose it in (0, 1]"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.components import components, union_find_roots
 from sharpv.tokens import Selection, VideoTokens, keep_all
@@ -51,6 +52,7 @@ class Scissor(VisualPruner):
     may_keep_all = True
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 <= self.tau <= 1:
             raise ValueError(f"tau={self.tau} must lie in [0, 1], as a cosine above which tokens merge")
         if self.epsilon <= 0:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
@@ -46,13 +47,9 @@ class VisualSharpV(VisualPruner):
     first_frame_temporal: Literal["spatial", "zero"] = "spatial"
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("mode", ("adaptive", "manual")),
-            ("dissimilarity", ("euclidean", "cosine")),
-            ("first_frame_temporal", ("spatial", "zero")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
+        require_fields(self)
+        if self.spatial_weight < 0:
+            raise ValueError(f"spatial_weight={self.spatial_weight} must be at least 0: it weighs a dissimilarity")
         self.may_keep_all = self.mode == "manual"
 
     def select(self, video: VideoTokens) -> Selection:
@@ -113,9 +110,7 @@ class MemorySharpV(MemoryPruner):
     may_keep_all = True
 
     def __post_init__(self) -> None:
-        for name, allowed in (("acts", ("after_prefill", "in_prefill")), ("mean_of", ("cosines", "states"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
+        require_fields(self)
 
     def begin(self, layout: Layout) -> dict[int, float]:
         """Cosine per layer, filled as the layers run."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens
 
@@ -43,6 +44,7 @@ class VCast(VisualPruner):
     official: bool = False
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
         if self.min_k < 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
@@ -40,6 +41,7 @@ class VidCom2(VisualPruner):
     widths: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
 
     def __post_init__(self) -> None:
+        require_fields(self)
         for name in ("keep_ratio", "channel_ratio"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share; choose it in (0, 1]")

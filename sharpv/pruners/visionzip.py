@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.tower_attention import attention_received
 from sharpv.tokens import Selection, Tower, VideoTokens, keep_all
-
-SCORES_AT_ONCE = 2**23
 
 
 @dataclass
@@ -49,6 +49,7 @@ class VisionZip(VisualPruner):
     layer: int = -1
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
         if not 0 <= self.dominant_share < 1:
@@ -92,21 +93,8 @@ class VisionZip(VisualPruner):
 
     def _pooled(self, tower: Tower) -> tuple[torch.Tensor, torch.Tensor]:
         """Attention per token (T, P), high = keep, and head-averaged keys (T, P, E), both float32 and pooled."""
-        first = int(tower.has_cls)
-        queries_TAQE, keys_TARE = tower.queries[self.layer], tower.keys[self.layer]
-        if tower.has_cls:
-            queries_TAQE = queries_TAQE[:, :, :1]
-        received_TR = torch.stack([_received(q, k) for q, k in zip(queries_TAQE, keys_TARE, strict=True)])
-        keys_TRE = keys_TARE.float().mean(1)
-        return tower.pool(received_TR[:, first:, None]).squeeze(-1), tower.pool(keys_TRE[:, first:])
-
-
-def _received(queries_AQE: torch.Tensor, keys_ARE: torch.Tensor) -> torch.Tensor:
-    """Attention that each raw patch of one frame receives, mean over heads and queries, float32 (R,)."""
-    heads, patches, width = keys_ARE.shape
-    keys_AER = keys_ARE.float().transpose(1, 2) * width**-0.5
-    blocks = queries_AQE.float().split(max(1, SCORES_AT_ONCE // (heads * patches)), dim=1)
-    return sum((block @ keys_AER).softmax(-1).sum((0, 1)) for block in blocks) / queries_AQE.shape[:2].numel()
+        keys_TRE = tower.keys[self.layer].float().mean(1)[:, int(tower.has_cls) :]
+        return attention_received(tower, self.layer), tower.pool(keys_TRE)
 
 
 def _take(rows_TPX: torch.Tensor, index_TK: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, MemoryPruner, Site, scaled_layer
 from sharpv.tokens import Selection
 
@@ -30,8 +31,7 @@ class VTW(MemoryPruner):
     scale_layers: bool = True
 
     def __post_init__(self) -> None:
-        if self.separator not in ("keep", "withdraw"):
-            raise ValueError(f"separator={self.separator!r} is not one of ('keep', 'withdraw')")
+        require_fields(self)
         if self.layer < 0:
             raise ValueError(f"layer={self.layer} must be at least 0, with which the model sees no video at all")
 

@@ -1,4 +1,7 @@
-"""Reports from stored runs on any machine: python -m sharpv.reports {table1,table2,table3,table4,fig5,figures,audit}"""
+"""Reports from stored runs on any machine:
+
+python -m sharpv.reports {table1,table2,table3,table4,fig5,categories,figures,audit} [RECORD or RUN ...]
+"""
 
 import argparse
 import sys
@@ -8,7 +11,7 @@ from pathlib import Path
 from sharpv.paths import REPOSITORY, results_dir, tasks_dir
 
 PAPER = REPOSITORY / "results" / "paper"
-TABLES = ("table1", "table2", "table3", "table4", "fig5")
+TABLES = ("table1", "table2", "table3", "table4", "fig5", "categories")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _figures(options)
         else:
             _table(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -36,13 +39,15 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace) -> None:
     from sharpv.reports.runs import paper_columns
-    from sharpv.reports.store import load_run
+    from sharpv.reports.store import load_runs
     from sharpv.reports.write import write_report
 
-    folders = _runs(options)
-    columns = paper_columns([load_run(folder) for folder in folders])
-    write_report(options.report, folders, options.output, options.paper, columns)
-    print((options.output / f"{options.report}.md").read_text())
+    runs, name = _runs(options), options.name or f"last_{options.report}"
+    columns = {} if options.report == "categories" else paper_columns(load_runs(runs))
+    write_report(options.report, runs, options.output, options.paper, columns, None, name, options.reference)
+    path = options.output / f"{name}.md"
+    print(path.read_text(encoding="utf-8"))
+    print(f"written: {path}, .csv, .tex")
 
 
 def _figures(options: argparse.Namespace) -> None:
@@ -54,9 +59,9 @@ def _figures(options: argparse.Namespace) -> None:
         raise ValueError(f"--question {options.question!r} must be TASK/NUMBER, as in tiny_mvbench_dot_count/3")
     rows = [row for row in options.rows.split(",") if row]
     question = (task, int(number)) if options.question else None
-    written, left_out = write_figures(
-        folders, options.output, options.paper / "table3.csv", options.videos, question, rows
-    )
+    name = "figures" if options.experiment == "table3" and not options.runs else f"{options.experiment}_figures"
+    output = options.output or results_dir() / name
+    written, left_out = write_figures(folders, output, options.paper / "table3.csv", options.videos, question, rows)
     print("\n".join(str(path) for path in written))
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
@@ -65,27 +70,32 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _runs(options: argparse.Namespace) -> list[Path]:
-    from sharpv.reports.runs import described, newest_runs
+    from sharpv.reports.runs import record_of
 
     if options.runs:
         return options.runs
-    folders = newest_runs(results_dir() / "runs")
-    print("made from", *map(described, folders), sep="\n  ")
-    return folders
+    record = record_of(options.experiment)
+    print(f"made from {record}")
+    return [record]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sharpv.reports", description=__doc__)
     reports = parser.add_subparsers(dest="report", required=True)
-    newest = "run folders; none: the newest complete experiment with more than one row"
+    several = "records of experiments (results/experiments/*.json) or run folders; none: of --experiment"
     for name in TABLES:
-        table = reports.add_parser(name, help=f"{name}.md, .csv and .tex")
-        table.add_argument("runs", nargs="*", type=Path, help=newest)
+        table = reports.add_parser(name, help=f"{name} as .md, .csv and .tex")
+        table.add_argument("runs", nargs="*", type=Path, help=several)
+        own = name if name in ("table1", "table2", "table4", "fig5") else "table3"
+        table.add_argument("--experiment", default=own, help="an experiment that was run here")
+        table.add_argument("--name", default="", help=f"of the files; none: last_{name}")
+        table.add_argument("--reference", metavar="ROW", help="table3: compare all rows with this one too")
         table.add_argument("--output", type=Path, default=results_dir())
         table.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
     figures = reports.add_parser("figures", help="every figure that the runs hold data for, as SVG and PNG")
-    figures.add_argument("runs", nargs="*", type=Path, help=newest)
-    figures.add_argument("--output", type=Path, default=results_dir() / "figures")
+    figures.add_argument("runs", nargs="*", type=Path, help=several)
+    figures.add_argument("--experiment", default="table3", help="an experiment that was run here")
+    figures.add_argument("--output", type=Path, help="none: results/figures for table3, else results/<name>_figures")
     figures.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
     figures.add_argument(
         "--videos", type=Path, default=tasks_dir(), help="folder that holds the videos somewhere below"

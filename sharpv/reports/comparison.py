@@ -16,6 +16,7 @@ from sharpv.reports.statistics import (
     smallest_detectable_difference,
 )
 from sharpv.reports.store import Run
+from sharpv.reports.tables.paper_names import shown_name
 
 QUESTION = ["benchmark", "task", "doc_id"]
 KINDS = ("dense", "method", "budget-matched", "control")
@@ -32,8 +33,8 @@ def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def model_name(run: Run) -> str:
-    """The paper's name of the run's model, else its own."""
-    return run.info["model"]["paper_name"] or run.info["model"]["display"]
+    """What the run's model is called in reports."""
+    return shown_name(run.info["model"])
 
 
 def model_answers(runs: Sequence[Run], benchmarks: Collection[str], by_sub_task: Collection[str]) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sharpv.reports.markup import EMPTY, latex_row, latex_text, markdown_table, text_table
+from sharpv.files import write_whole
+from sharpv.reports.markup import EMPTY, latex_row, latex_text, markdown_table, markdown_text, text_table
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,19 @@ class Document:
 
     def write(self, stem: Path) -> None:
         """Write <stem>.md and <stem>.tex."""
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(f"{stem.name}.md").write_text(self.markdown())
-        stem.with_name(f"{stem.name}.tex").write_text(self.latex(stem.name))
+        write_whole(stem.with_name(f"{stem.name}.md"), self.markdown())
+        write_whole(stem.with_name(f"{stem.name}.tex"), self.latex(stem.name))
 
     def markdown(self) -> str:
         """Warnings first, then each table, then the notes."""
-        parts = [f"# {self.title}"]
-        parts += ["\n".join(f"> **{warning}**  " for warning in self.warnings)] if self.warnings else []
+        parts = [f"# {markdown_text(self.title)}"]
+        parts += ["\n".join(f"> **{markdown_text(text)}**  " for text in self.warnings)] if self.warnings else []
         for section in self.sections:
-            parts += [f"## {section.heading}"] if section.heading else []
+            parts += [f"## {markdown_text(section.heading)}"] if section.heading else []
             table = markdown_table if section.numbers else text_table
-            parts += [section.sentence, table(section.header, [_italic(line) for line in section.lines])]
+            parts += [markdown_text(section.sentence), table(section.header, [_italic(line) for line in section.lines])]
         if self.notes:
-            parts += ["## Notes", "\n".join(f"- {note}" for note in self.notes)]
+            parts += ["## Notes", "\n".join(f"- {markdown_text(note)}" for note in self.notes)]
         return "\n\n".join(parts) + "\n"
 
     def latex(self, label: str) -> str:

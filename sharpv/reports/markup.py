@@ -3,9 +3,13 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 
 EMPTY = "\u2013"
 TIMES = "\u00d7"
+BREAKS = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -46,7 +50,7 @@ def ends(low: float, high: float, digits: int = 1, sign: bool = False) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table, padded to be read as plain text too: first column left, the others right."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    lines = [[_cell(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     padded = [
@@ -58,13 +62,37 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table of texts: all columns left, not padded."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows)]
+    lines = [[_cell(cell) for cell in row] for row in (header, ["---"] * len(header), *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_text(text: str) -> str:
+    """Plain text on one line of Markdown, in which no HTML begins."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return BREAKS.sub(" ", text)
+
+
+def _cell(text: str) -> str:
+    return markdown_text(text).replace("|", "\\|")
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV, in whose texts no spreadsheet sees a formula: those that begin like one get an apostrophe."""
+    texts = table.select_dtypes(exclude="number").columns
+    guarded = table.assign(**{name: table[name].map(_no_formula) for name in texts})
+    return guarded.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def latex_text(text: str) -> str:
     """Plain text as LaTeX: special signs escaped, others outside ASCII as "?", so that any engine compiles it."""
-    escaped = "".join(LATEX.get(character, character) for character in text)
+    escaped = "".join(LATEX.get(character, character) for character in _one_line(text))
     return escaped.encode("ascii", "replace").decode()
 
 

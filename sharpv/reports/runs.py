@@ -1,38 +1,36 @@
-"""Which stored runs a report is about, and which of the paper's columns their benchmarks fill."""
+"""Which experiment a report is about, what keeps it from being whole, and which of the paper's columns it fills."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from sharpv.paths import REPOSITORY
-from sharpv.reports.store import Run, read_jsonl
+from sharpv.paths import REPOSITORY, record_path, results_dir
+from sharpv.reports.store import Run
 
 
-def newest_runs(runs: Path) -> list[Path]:
-    """The run folders of the complete experiment with more than one row reported last: its newest cell, and the
-    other complete cells of the same command, the newest for each model and benchmark.
+def record_of(experiment: str) -> Path:
+    """The record of an experiment that was run here; ValueError naming those there are."""
+    path = record_path(experiment)
+    if not path.is_file():
+        known = f"there are: {', '.join(experiments())} (EXPERIMENT=NAME)" if experiments() else "none was run here"
+        raise ValueError(f"no record of an experiment {experiment!r}, {path}; {known}; `make table3` makes table3")
+    return path
 
-    ValueError where `runs` holds none.
-    """
-    infos = {path.parent: json.loads(path.read_text()) for path in sorted(runs.glob("*/run.json"))}
-    complete = sorted(
-        (folder for folder, info in infos.items() if info.get("status") == "complete"),
-        key=lambda folder: infos[folder].get("reported", infos[folder]["created"]),
-        reverse=True,
-    )
-    newest = next((folder for folder in complete if _rows(folder) > 1), None)
-    if newest is None:
-        raise ValueError(
-            f"{runs} holds no complete run with more than one row ({len(infos)} runs, {len(complete)} complete): "
-            "run `make table3` first, or name run folders"
-        )
-    cells: dict[tuple, Path] = {}
-    for folder in complete:
-        if infos[folder]["command"] == infos[newest]["command"] and _rows(folder) > 1:
-            cells.setdefault((infos[folder]["model"]["name"], infos[folder].get("benchmark")), folder)
-    return sorted(cells.values())
+
+def experiments() -> list[str]:
+    """The experiments that were run here and can be reported."""
+    folder = results_dir() / "experiments"
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json"))
+
+
+def marked(title: str, runs: Sequence[Run]) -> str:
+    """A report's title with what it is not: whole, or complete."""
+    limits = {run.info["limit"] for run in runs if run.info.get("limit")}
+    marks = [f"at most {limit} questions a task" for limit in sorted(limits)]
+    marks += ["a part of the experiment"] if any(run.info.get("part") for run in runs) else []
+    marks += ["INCOMPLETE"] if any(run.info["status"] != "complete" for run in runs) else []
+    return f"{title} ({'; '.join(marks)})" if marks else title
 
 
 def paper_columns(runs: Sequence[Run]) -> dict[str, str]:
@@ -41,21 +39,11 @@ def paper_columns(runs: Sequence[Run]) -> dict[str, str]:
     ValueError where none is known.
     """
     stored = {name for run in runs for name in run.samples["benchmark"].unique()}
-    settings = [yaml.safe_load(path.read_text()) for path in sorted((REPOSITORY / "configs/benchmark").glob("*.yaml"))]
+    files = sorted((REPOSITORY / "configs/benchmark").glob("*.yaml"))
+    settings = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     columns = {column: one["task"] for one in settings if one["task"] in stored for column in one["columns"]}
     if not columns:
         raise ValueError(
             f"benchmarks {sorted(stored)} are in no file of configs/benchmark/: add one that names columns"
         )
     return columns
-
-
-def _rows(folder: Path) -> int:
-    return len({line["row"] for line in read_jsonl(folder / "scores.jsonl")})
-
-
-def described(folder: Path) -> str:
-    """A run folder with its time and commit, for those who want to know what a report is made of."""
-    info = json.loads((folder / "run.json").read_text())
-    commit = info.get("git", info["versions"].get("git", "unknown"))
-    return f"{folder} ({info['created']}, commit {commit})"

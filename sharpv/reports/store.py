@@ -1,12 +1,20 @@
-"""The run store as pandas frames: `results/runs/<hash>/` with run.json, scores.jsonl and a samples*.jsonl a process."""
+"""The run store as pandas frames: `results/runs/<hash>/` with run.json, scores.jsonl and a samples*.jsonl a process.
 
-import json
+A report reads an experiment's record, `results/experiments/<name>.json`, and of each run folder in it exactly the
+answers that were asked for; or run folders as they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-SCHEMA = 1
+from sharpv.answering.store import SCHEMA, problem
+from sharpv.files import each_row, read_jsonl, read_object
+
+__all__ = ["ALWAYS", "ANSWER", "NESTED", "Run", "load_run", "load_runs", "read_info", "read_jsonl", "read_samples"]
 ANSWER = ["row", "seed", "benchmark", "task", "doc_id"]
 """What names one answer: the table row, its repetition, and the question."""
 NESTED = {
@@ -23,13 +31,16 @@ GENERATED = (
     *(f"{group}.{name}" for group, names in NESTED.items() for name in names),
 )
 SCORED = ("score", "judge_score", "answered", "parsed", "gold", "video", *ANSWER)
+INFO = {"schema": int, "model": dict, "status": str, "versions": dict, "hardware": dict, "command": str, "created": str}
+HIGHEST = {"score": 1, "judge_score": 5, "offline_score": 1}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run: `info` is run.json; `samples` one line per answer, nested groups flattened ("times_s.prune", a group
-    that is null was not measured), shares and seconds as stored; `scores` one line per scored answer (score 0-1,
-    judge_score 0-5 or NaN, and where a judge gave these, offline_score 0-1 without it)."""
+    """A run: `info` is run.json, with what the experiment's record says in its place; `samples` one line per answer,
+    nested groups flattened ("times_s.prune", a group that is null was not measured), shares and seconds as stored;
+    `scores` one line per scored answer (score 0-1, judge_score 0-5 or NaN, and where a judge gave these, offline_score
+    0-1 without it)."""
 
     folder: Path
     info: dict
@@ -58,66 +69,145 @@ class Run:
         return joined.drop(columns="_merge").astype({"score": float, "judge_score": float, "answered": bool})
 
 
+def load_runs(sources: Sequence[Path | Run]) -> list[Run]:
+    """The runs of experiments' records (*.json) and run folders; a loaded one stays as it is. Records that name the
+    same folder make one run.
+
+    ValueError as of `load_run` and `load_asked`, and for a record that is none.
+    """
+    loaded = [source for source in sources if isinstance(source, Run)]
+    folders, asked = dict[Path, None](), dict[Path, list[dict[str, Any]]]()
+    for source in (Path(source) for source in sources if not isinstance(source, Run)):
+        if source.suffix != ".json":
+            folders[source] = None
+            continue
+        record = read_object(source)
+        if record.get("schema") != SCHEMA or not isinstance(record.get("cells"), list):
+            raise ValueError(f"{source} is no record of an experiment of schema {SCHEMA}: run its command again")
+        for cell in record["cells"]:
+            folder = Path(source.parent, cell["folder"]).resolve()
+            folders[folder] = None
+            facts = {name: record.get(name) for name in ("command", "limit", "part")}
+            asked.setdefault(folder, []).append(cell | facts)
+    return loaded + [load_asked(folder, asked[folder]) if folder in asked else load_run(folder) for folder in folders]
+
+
+def load_asked(folder: Path, cells: Sequence[Mapping[str, Any]]) -> Run:
+    """Of a run folder the answers that records asked for, in their order of rows, with the scores that these name.
+
+    ValueError where one of them is not there, and where two records want different answers to the same.
+    """
+    last = cells[-1]
+    keys = dict.fromkeys(key for cell in cells for row in cell["asked"] for key in row["keys"])
+    lines = {row["key"]: row for row in _samples(folder, set(keys))}
+    scored = {(row["key"], row.get("scoring")): row for row in _scores(folder)}
+    scores = {key: found for key in keys if (found := scored.get((key, last["scoring"])))}
+    unscored = [key for key in keys if key not in scores and lines.get(key, {}).get("status") != "error"]
+    if missing := sorted({*(keys.keys() - lines.keys()), *unscored}):
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of {len(keys)} answers or scores that this report is about, first "
+            f"{missing[0][:16]}: run its command again: {last['command']}"
+        )
+    samples = _frame([lines[key] for key in keys], ALWAYS + GENERATED)
+    scored_samples = _frame([scores[key] for key in keys if key in scores], SCORED)
+    if len(samples) != len(keys):
+        raise ValueError(
+            f"the records name {len(keys)} answers in {folder}, of which {len(keys) - len(samples)} are to the same "
+            "questions by the same rows: report them one by one"
+        )
+    told = {name: last[name] for name in last if name not in ("asked", "folder", "errors")}
+    told["rows"] = {name: stages for cell in cells for name, stages in cell["rows"].items()}
+    told["status"] = "incomplete" if any(cell["errors"] for cell in cells) else "complete"
+    return Run(folder, read_info(folder) | told, samples, scored_samples)
+
+
 def load_run(folder: Path) -> Run:
-    """Read a run folder. An answer stored twice counts once, as its last line has it (a retry after an error).
+    """Read a run folder as it is: of each row what was scored last. An answer stored twice counts once, as its last
+    line has it (a retry after an error).
 
     ValueError for a folder without run.json, another schema, a broken line (a torn last one is ignored), or a line that
-    lacks a field. Where the scores name keys they say which answers the latest table asked for, and in which order of
-    rows; the store may hold more (other rows, more questions), which are left out.
+    lacks a field. Where the scores name keys, rows stand in their order, and answers without a score are left out.
     """
-    if not (folder / "run.json").is_file():
-        raise ValueError(f"{folder} holds no run.json: pass folders of results/runs/")
-    info = json.loads((folder / "run.json").read_text())
-    if info["schema"] != SCHEMA:
-        raise ValueError(f"{folder} has schema {info['schema']}, this package reads {SCHEMA}: run it again")
-    samples = [_flat(row) for row in read_samples(folder)]
-    for row in samples:
-        _require(folder / "samples*.jsonl", row, ALWAYS if row.get("status") == "error" else ALWAYS + GENERATED)
-    scores = read_jsonl(folder / "scores.jsonl")
-    for row in scores:
-        _require(folder / "scores.jsonl", row, SCORED)
-    if scores and all("key" in row for row in scores):
-        asked = {row["key"] for row in scores}
-        order = {name: place for place, name in enumerate(dict.fromkeys(row["row"] for row in scores))}
-        samples = sorted((row for row in samples if row["key"] in asked), key=lambda row: order[row["row"]])
+    info, scores = read_info(folder), _scores(folder)
+    keyed = bool(scores) and all("key" in row for row in scores)
+    samples = _samples(folder, {row["key"] for row in scores} if keyed else None)
+    if keyed:
+        place = {row["key"]: number for number, row in enumerate(scores)}
+        settings = {row["key"]: row.get("settings") for row in samples}
+        newest = {(row["row"], row["seed"]): settings.get(row["key"]) for row in scores}
+        scores = [row for row in scores if settings.get(row["key"]) == newest[row["row"], row["seed"]]]
+        order = {name: number for number, name in enumerate(dict.fromkeys(row["row"] for row in scores))}
+        kept = {row["key"] for row in scores}
+        samples = [row for row in samples if row["key"] in kept]
+        samples.sort(key=lambda row: (order[row["row"]], place[row["key"]]))
     return Run(folder, info, _frame(samples, ALWAYS + GENERATED), _frame(scores, SCORED))
 
 
-def read_samples(folder: Path) -> list[dict]:
+def read_info(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder; ValueError naming the file where it is missing, broken, or lacks what all need."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run.json: pass folders of results/runs/ or files of results/experiments/")
+    info = read_object(path)
+    if info.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"{path} has schema {info['schema']}, this package reads {SCHEMA}: move its folder away")
+    if wrong := [name for name, kind in INFO.items() if not isinstance(info.get(name), kind)]:
+        raise ValueError(f"{path} lacks {wrong} or has no sense there: delete it and start the run again")
+    return info
+
+
+def read_samples(folder: Path, fields: tuple[str, ...] | None = None) -> list[dict]:
     """The stored answers of a run folder, one a key, joined from the files of all its processes: an answer before an
-    error, else the last line."""
+    error, else the last line; of each these fields (None = all). ValueError naming file and line for a broken one."""
+
+    def kept(row: dict) -> dict:
+        return row if fields is None else {name: row[name] for name in fields if name in row}
+
+    return _joined(folder, problem, kept)
+
+
+def _joined(folder: Path, wrong: Callable[[dict], str], kept: Callable[[dict], dict]) -> list[dict]:
+    """What is kept of each answer, nothing of one that is kept as an empty dict."""
     rows: dict = {}
     for path in sorted(folder.glob("samples*.jsonl")):
-        for row in read_jsonl(path):
-            _require(path, row, ("key", "status"))
+        for row in each_row(path, wrong):
             if row["status"] == "ok" or rows.get(row["key"], row)["status"] != "ok":
                 rows.pop(row["key"], None)
-                rows[row["key"]] = row
+                if part := kept(row):
+                    rows[row["key"]] = part
     return list(rows.values())
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """The objects of a JSON-lines file, oldest first; a missing file is empty. A last line without its newline that
-    does not parse was torn by a kill and is left out; any other broken line raises ValueError."""
-    if not path.is_file():
-        return []
-    *lines, last = path.read_bytes().split(b"\n")
-    rows = [_parsed(path, number, line) for number, line in enumerate(lines, start=1)]
-    if last:
-        try:
-            rows.append(json.loads(last))
-        except ValueError:
-            return rows
-    return rows
+def _samples(folder: Path, keys: set[str] | None) -> list[dict]:
+    """The answers of these keys (None = all), flat."""
+
+    def asked(row: dict) -> bool:
+        return keys is None or row["key"] in keys
+
+    def wrong(row: dict) -> str:
+        fields = ALWAYS if row.get("status") == "error" else ALWAYS + GENERATED
+        return problem(row) or (_lacking(_flat(row), fields) if asked(row) else "")
+
+    return _joined(folder, wrong, lambda row: _flat(row) if asked(row) else {})
 
 
-def _parsed(path: Path, number: int, line: bytes) -> dict:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} line {number} is broken ({error}): delete this line and start the run again"
-        ) from error
+def _scores(folder: Path) -> list[dict]:
+    return read_jsonl(folder / "scores.jsonl", _wrong_score)
+
+
+def _wrong_score(row: dict) -> str:
+    if lacking := _lacking(row, SCORED):
+        return lacking
+    for name, highest in HIGHEST.items():
+        value = row.get(name)
+        if not (name != "score" and value is None) and not (isinstance(value, int | float) and 0 <= value <= highest):
+            return f"{name}={value!r} is not in 0 to {highest}"
+    return ""
+
+
+def _lacking(row: dict, fields: tuple[str, ...]) -> str:
+    missing = [field for field in fields if field not in row]
+    return f"doc_id={row.get('doc_id')} row={row.get('row')} lacks {missing}" if missing else ""
 
 
 def _flat(row: dict) -> dict:
@@ -127,14 +217,6 @@ def _flat(row: dict) -> dict:
         values = dict.fromkeys(names) if values is None else values
         flat |= {f"{group}.{name}": value for name, value in values.items()}
     return flat
-
-
-def _require(path: Path, row: dict, fields: tuple[str, ...]) -> None:
-    missing = [field for field in fields if field not in row]
-    if missing:
-        raise ValueError(
-            f"{path}: the line of doc_id={row.get('doc_id')} row={row.get('row')} lacks {missing}: run it again"
-        )
 
 
 def _frame(rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -7,6 +7,8 @@ import pandas as pd
 
 from sharpv.reports.figures.ablation import ablation_figure
 from sharpv.reports.figures.style import paper_style, save
+from sharpv.reports.store import load_runs
+from sharpv.reports.tables.categories import write_categories
 from sharpv.reports.tables.table1 import write_table1
 from sharpv.reports.tables.table2 import write_table2
 from sharpv.reports.tables.table3 import write_table3
@@ -19,24 +21,34 @@ TITLES = {
 
 
 def write_report(
-    name: str, folders: list[Path], output: Path, paper: Path, columns: Mapping[str, str], title: str | None = None
+    kind: str,
+    runs: list[Path],
+    output: Path,
+    paper: Path,
+    columns: Mapping[str, str],
+    title: str | None = None,
+    name: str | None = None,
+    reference: str | None = None,
 ) -> pd.DataFrame:
-    """Write <name>.md, <name>.csv and <name>.tex into `output` and return the table.
+    """Write <name>.md, <name>.csv and <name>.tex (name: that of the kind) into `output` and return the table.
 
-    The kind follows from the name: `table1`, `table2` and `table4` are the paper's; `fig5` is its ablation, a table
-    like Table 3 with fig5.svg and fig5.png beside it; every other name is a table like Table 3. folders: the runs.
-    paper: the folder of published tables. columns: the paper's columns of Table 3 -> benchmarks of the runs. title: of
-    a table like Table 3.
+    kind: `table1`, `table2` and `table4` are the paper's; `fig5` is its ablation, a table like Table 3 with a picture
+    beside it; `categories` has the accuracies by sub-task; every other is a table like Table 3. runs: records of
+    experiments, or run folders. paper: the folder of published tables. columns: the paper's columns of Table 3 ->
+    benchmarks of the runs. title, reference: of a table like Table 3.
     """
-    kind = Path(name).name
+    name, folders = name or kind, load_runs(runs)
+    kind = Path(kind).name
     if kind == "table1":
         return write_table1(folders, output, paper / "table1_methods.csv", name)
     if kind == "table2":
         return write_table2(folders, output, paper / "table2_models.csv", name)
     if kind == "table4":
         return write_table4(folders, output, paper / "table4.csv", columns, name)
+    if kind == "categories":
+        return write_categories(folders, output, name)
     heading = title or TITLES.get(kind, "Training-free visual token pruning")
-    table = write_table3(folders, output, paper / "table3.csv", columns, name, heading)
+    table = write_table3(folders, output, paper / "table3.csv", columns, name, heading, reference)
     if kind == "fig5":
         for model, lines in table.groupby("model", sort=False):
             ending = (

@@ -1,7 +1,8 @@
 """From a dense prompt to the one that is fed: the visual stage applied to prompt embeddings.
 
 Shape suffixes: N dense prompt rows, V tokens of the dense video, S separator rows, T frames, P tokens per frame,
-D width, K kept tokens, L rows fed, R position components (1, or 3 for time, row and column), M DeepStack levels.
+D width, K kept tokens, L rows fed, R position components (1, or 3 for time, row and column), M DeepStack levels,
+Q rows of text behind the video.
 """
 
 from dataclasses import dataclass
@@ -132,8 +133,14 @@ def feed(
     selection = None
     if visual is not None:
         tokens_TPD = span.of(embeddings_BND[0]).unflatten(0, (span.frames, -1))
-        selection = visual.select(VideoTokens(tokens_TPD, span.grid, seed, tower))
+        question_QD = question_rows(embeddings_BND, span, visual)
+        selection = visual.select(VideoTokens(tokens_TPD, span.grid, seed, tower, question_QD))
     return assemble(embeddings_BND, span, depth, selection, seed)
+
+
+def question_rows(embeddings_BND: torch.Tensor, span: Span, visual: VisualPruner) -> torch.Tensor | None:
+    """Rows of text behind the video (Q, D), separators excluded; None for a method that does not read the question."""
+    return embeddings_BND[0, span.stop :] if visual.reads_question else None
 
 
 def assemble(embeddings_BND: torch.Tensor, span: Span, depth: int, selection: Selection | None, seed: int) -> FedPrompt:

@@ -61,8 +61,13 @@ class Scene:
     seed: int
     things: tuple[Thing, ...]
     background: str
-    pan: int
+    pan: float
     cut_beat: int
+
+    @property
+    def length(self) -> int:
+        """Number of frames that the scene is drawn in: BEATS, unless it was stretched."""
+        return len(self.things[0].x)
 
     def of_role(self, role: str) -> list[Thing]:
         return [thing for thing in self.things if thing.role == role]
@@ -154,13 +159,12 @@ def render(scene: Scene, noise: float = 2.0) -> np.ndarray:
     """Frames of a scene, one a beat: uint8 (B, H, W, C) RGB. `noise` is the camera's, in grey levels."""
     rng = np.random.default_rng((scene.seed, 1))
     backgrounds = [_texture(rng), _texture(rng)]
-    light_B = {"darker": np.linspace(1, 0.5, BEATS), "brighter": np.linspace(0.5, 1, BEATS)}.get(
-        scene.background, np.ones(BEATS)
-    )
-    frames_BHWC = np.empty((BEATS, SIDE, SIDE, 3), np.float32)
-    for beat in range(BEATS):
+    start, end = {"darker": (1, 0.5), "brighter": (0.5, 1)}.get(scene.background, (1, 1))
+    light_B = np.linspace(start, end, scene.length)
+    frames_BHWC = np.empty((scene.length, SIDE, SIDE, 3), np.float32)
+    for beat in range(scene.length):
         cut = scene.background == "replaced" and beat >= scene.cut_beat
-        frame_HWC = np.roll(backgrounds[cut], scene.pan * beat, axis=1) * light_B[beat]
+        frame_HWC = np.roll(backgrounds[cut], round(scene.pan * beat), axis=1) * light_B[beat]
         for thing in scene.things:
             if beat in thing.beats:
                 colour = COLOURS.get(thing.colour[beat], (250, 250, 250))

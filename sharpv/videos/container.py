@@ -6,6 +6,7 @@ Shape suffixes: H height, W width, C channels.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import av.logging
@@ -98,13 +99,15 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 def _demuxed(container: av.container.InputContainer, found: Packets) -> Iterator[av.Packet]:
     """All packets; what the reader says of places that it skips is counted."""
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as messages:
             yield from container.demux()
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
     found.skipped = len(messages)
 
 
@@ -131,7 +134,7 @@ def _decode(path: Path, needed: set[int]) -> Decoded:
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1
         for packet in container.demux(stream):
             try:
-                frames = packet.decode()
+                frames: list[Any] = packet.decode()
             except av.error.InvalidDataError:
                 found.errors += 1
                 continue

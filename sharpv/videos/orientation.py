@@ -5,6 +5,7 @@ Shape suffixes: H height, W width, C channels.
 
 from dataclasses import dataclass
 from math import hypot
+from typing import Any
 
 import av
 import numpy as np
@@ -33,7 +34,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
     ValueError for an angle that is no multiple of 90 degrees: no stored pixel would stay one.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
     right_x, right_y, _, down_x, down_y = np.frombuffer(bytes(data), np.int32)[:5].tolist()

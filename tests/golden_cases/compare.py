@@ -45,7 +45,7 @@ class Recording:
 def content_of(path: Path) -> Any:
     """A JSON file's value, or the names of a safetensors file's tensors."""
     if path.suffix == ".json":
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     with safe_open(path, "pt") as file:
         return frozenset(file.keys())
 

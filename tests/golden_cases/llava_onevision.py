@@ -44,7 +44,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 def even_frames(path: Path) -> Result:
-    recorded = json.loads(path.read_text())["indices"]
+    recorded = json.loads(path.read_text(encoding="utf-8"))["indices"]
     compared = sum(
         equal(f"{count} of {total}", Evenly(int(count)).indices(int(total)).tolist(), indices)
         for count, table in recorded.items()
@@ -180,7 +180,7 @@ def task_of(name: str) -> dict[str, Any]:
     """One of our released tasks with its bases merged, as lmms-eval merges them."""
     folder = REPOSITORY / "tasks" / "released"
     path = next(p for p in (folder / f"{name}.yaml", folder / name) if p.exists())
-    config = yaml.load(path.read_text(), TaskLoader)
+    config = yaml.load(path.read_text(encoding="utf-8"), TaskLoader)
     return (task_of(config.pop("include")) if "include" in config else {}) | config
 
 
@@ -193,8 +193,8 @@ OURS = {
 
 
 def onevision_prompts(path: Path) -> Result:
-    recorded = json.loads(path.read_text())["tasks"]
-    model = yaml.safe_load((REPOSITORY / "configs" / "model" / "llava_ov_7b.yaml").read_text())
+    recorded = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    model = yaml.safe_load((REPOSITORY / "configs" / "model" / "llava_ov_7b.yaml").read_text(encoding="utf-8"))
     compared = 0
     for upstream_name, facts in recorded.items():
         task = task_of(OURS.get(upstream_name, f"sharpv_{upstream_name}"))
@@ -215,7 +215,7 @@ def onevision_prompts(path: Path) -> Result:
 
 def answers(path: Path) -> Result:
     compared, difference = 0, 0.0
-    for name, facts in json.loads(path.read_text())["tasks"].items():
+    for name, facts in json.loads(path.read_text(encoding="utf-8"))["tasks"].items():
         benchmark = name.removesuffix("_mc")
         for document in facts["docs"]:
             rows = [row for row in document["rows"] if not row.get("random_guess")]

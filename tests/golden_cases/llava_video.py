@@ -53,7 +53,7 @@ def loaded(facts: dict, weights: dict[str, torch.Tensor]) -> LlavaVideo:
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         save_file({name: value.float().contiguous() for name, value in weights.items()}, folder / "model.safetensors")
         # The recording has no id for the video: the vocabulary's last stands for it, a row that is never read.
-        model = load_llava_video(folder, torch.float32, "sdpa", tower, video_token=vocabulary - 1)
+        model = load_llava_video(folder, vocabulary - 1, torch.float32, "sdpa", tower)
     return LlavaVideo(model)
 
 

@@ -1,4 +1,5 @@
-"""Replay of golden files: FastV, VTW, PruneVid stage 2, DyCoke stage 2 and FrameFusion.
+"""Replay of golden files: FastV, VTW, PruneVid stage 2, DyCoke stage 2, FrameFusion, PyramidDrop and
+the inner stages of HoliTom and FlashVID.
 
 Each function takes one file, hands its inputs to the state methods of the class configured from the file's metadata, or
 runs the stock model built from its weights through the context manager, and returns the number of indices compared and
@@ -21,6 +22,7 @@ from sharpv.runtime.adapter import Geometry
 from .bare import Bare, build, config_of, replay
 from .early_layers import fastv, vtw
 from .fusion import framefusion
+from .late_layers import flashvid, holitom, pyramiddrop
 from .layers import LOGITS, SHORT_NAMES, layout_of, selections_of, sequence, view, weights_of
 from .recorded import Result, close, read, same
 
@@ -154,4 +156,7 @@ CASES: dict[str, Callable[[Path], Result]] = {
     "prunevid": prunevid,
     "dycoke": dycoke,
     "framefusion": framefusion,
+    "pyramiddrop": pyramiddrop,
+    "holitom": holitom,
+    "flashvid": flashvid,
 }

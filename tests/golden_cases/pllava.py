@@ -34,7 +34,7 @@ TOKENIZER = Path(__file__).resolve().parents[1] / "golden" / "pllava" / "tokeniz
 
 def segment_frames(path: Path) -> Result:
     compared = 0
-    for case in json.loads(path.read_text()):
+    for case in json.loads(path.read_text(encoding="utf-8")):
         bound = tuple(case["bound"]) if case["bound"] else None
         ours = Segments(len(case["indices"]), bound=bound).indices(case["frames"], case["fps"])
         compared += equal(str(bound), ours.tolist(), case["indices"])
@@ -162,7 +162,7 @@ def checkpoint_config(recorded: dict[str, dict]) -> LlavaConfig:
 
 
 def checkpoint_keys(path: Path) -> Result:
-    recorded = json.loads(path.read_text())
+    recorded = json.loads(path.read_text(encoding="utf-8"))
     with torch.device("meta"):
         there = LlavaForConditionalGeneration(checkpoint_config(recorded)).state_dict()
     shapes = {name: list(value.shape) for name, value in there.items()}
@@ -206,7 +206,7 @@ def our_prompts(recorded: dict[str, str]) -> dict[str, str]:
 
 
 def pllava_prompts(path: Path) -> Result:
-    recorded = json.loads(path.read_text())
+    recorded = json.loads(path.read_text(encoding="utf-8"))
     return sum(equal(name, prompt, recorded[name]) for name, prompt in our_prompts(recorded).items()), 0.0
 
 
@@ -219,7 +219,7 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def prompt_ids(path: Path) -> Result:
-    recorded = json.loads(path.read_text())
+    recorded = json.loads(path.read_text(encoding="utf-8"))
     prompts = our_prompts(prompts_of(recorded, path.parent))
     return sum(
         equal(name, llama_tokenizer()(prompt).input_ids, recorded[name]) for name, prompt in prompts.items()

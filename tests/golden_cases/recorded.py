@@ -26,9 +26,12 @@ FOLDERS = {
     "xuyang-liu16/VidCom2": "vidcom2",
     "dvlab-research/VisionZip": "visionzip",
     "cokeshao/HoliTom": "visionzip",
+    "Fanziyang-v/FlashVID": "flashvid",
+    "Cooperx521/PyramidDrop": "pyramiddrop",
     "lzhxmu/VTW": "vtw",
 }
-"""The folder that output of a repository is recorded into; HoliTom's holds the port of VisionZip."""
+"""The folder that output of a repository is recorded into, unless the metadata's `method` names one: HoliTom's
+repository also holds a port of VisionZip."""
 
 
 class Declined(Exception):  # noqa: N818 - no error: the file is left out on purpose
@@ -50,9 +53,12 @@ def same(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> int:
 
 
 def folder_of(path: Path, known: Container[str]) -> str:
-    """The folder whose rules replay a file: its own, or else that of the repository in its metadata."""
+    """The folder whose rules replay a file: its own, or else that of the method or repository in its metadata."""
     if path.parent.name in known or path.suffix != ".safetensors":
         return path.parent.name
     with safe_open(path, "pt") as file:
-        repository = (file.metadata() or {}).get("repo", "")
+        meta = file.metadata() or {}
+    method, repository = meta.get("method", "").partition(" ")[0], meta.get("repo", "")
+    if method in known:
+        return method
     return next((folder for name, folder in FOLDERS.items() if name in repository), path.parent.name)

@@ -23,7 +23,7 @@ from sharpv.metrics.profiling.plot import draw
 from sharpv.metrics.profiling.pruners import PRUNERS, pair_of
 from sharpv.metrics.profiling.report import render
 from sharpv.metrics.profiling.results import Results
-from sharpv.metrics.profiling_models import SHAPES, build, load, shape_config
+from sharpv.metrics.profiling_models import SHAPES, build, load, shape_config, tower_depth
 from sharpv.metrics.timing import HOST_CLOCKS
 
 
@@ -71,14 +71,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def settings_of(options: argparse.Namespace, attention: str, command: str) -> dict[str, Any]:
     """Everything that a number depends on; rows of one table agree in all of it but the command."""
     full = shape_config(options.model)
-    depth, tower = full.text_config.num_hidden_layers, full.vision_config.num_hidden_layers
+    depth, tower = full.text_config.num_hidden_layers, tower_depth(full.vision_config)
     config = shape_config(options.model, options.layers)
     forced = not options.own_counts
     return {
         "model": options.model,
         "weights": str(options.weights or "random"),
         "layers": f"{config.text_config.num_hidden_layers} of {depth}",
-        "tower_layers": f"{config.vision_config.num_hidden_layers} of {tower}",
+        "tower_layers": f"{tower_depth(config.vision_config)} of {tower}",
         "dtype": options.dtype,
         "attention": attention,
         "device": options.device,
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
                 pairs = {name: pair_of(name, *forced) for name in names}
                 results.append([settings | row for row in profiler.block(frames, pairs)])
         del model, profiler
-    base.with_suffix(".md").write_text(render(results.rows))
+    base.with_suffix(".md").write_text(render(results.rows), encoding="utf-8")
     drawn = draw(results.rows, base)
     print(f"written to {base}.md, .csv{drawn}")
     return 0

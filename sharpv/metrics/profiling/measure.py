@@ -12,6 +12,7 @@ import torch
 
 from sharpv.metrics.flops import LanguageShape, eq5_prefill, stage_flops
 from sharpv.metrics.memory import PeakClock, weight_bytes
+from sharpv.metrics.profiling import synthetic
 from sharpv.metrics.profiling.pruners import Pair
 from sharpv.metrics.timing import Spread, StageClock
 from sharpv.models import adapter_for
@@ -23,7 +24,6 @@ from sharpv.runtime.prompt import Span, assemble, find_span
 from sharpv.runtime.session import Report, Session
 from sharpv.tokens import Tower, VideoTokens
 
-TEXT_BEFORE, TEXT_BEHIND = 14, 66
 """Text rows around the video: 80, as in the paper's 6272 + 80."""
 
 Taps = tuple[int, ...] | None
@@ -63,7 +63,7 @@ class Scene:
     """One random video at the language model's door: pixels, prompt embeddings, and by tower layers tapped the tower's
     inside, the vision times and the vision peak."""
 
-    pixels_TCHW: torch.Tensor
+    pixels: Any
     tokens_TPD: torch.Tensor
     embeddings_BND: torch.Tensor
     span: Span
@@ -109,54 +109,41 @@ class Profiler:
     def clock(self) -> StageClock:
         return StageClock(self.device, self.host)
 
-    def vision_seconds(self, pixels_TCHW: torch.Tensor) -> float:
+    def vision_seconds(self, pixels: Any) -> float:
         clock = self.clock()
-        self.adapter.encode(pixels_TCHW)
+        self.adapter.encode(pixels)
         clock.mark("vision")
         return clock.seconds()["vision"]
 
-    def vision_peak(self, pixels_TCHW: torch.Tensor) -> int:
+    def vision_peak(self, pixels: Any) -> int:
         with PeakClock(self.device) as clock:
-            self.adapter.encode(pixels_TCHW)
+            self.adapter.encode(pixels)
             clock.mark("vision")
         return clock.peaks["vision"]
 
     def _scene(self, frames: int, wanted: set[Taps]) -> Scene:
         if isinstance(self.adapter, Pllava):
             self.adapter.projector.shape = (frames, *self.adapter.grid)
-        pixels_TCHW = self._pixels(frames)
-        vision = self.adapter.encode(pixels_TCHW)
-        ids_BN = self._ids(self.adapter.arranged(frames, vision.grid).rows)
-        span = find_span(self.adapter, ids_BN, (frames, *vision.grid))
+        pixels = synthetic.video(self.adapter, frames, self.device)
+        vision = self.adapter.encode(pixels)
+        ids_BN = synthetic.prompt_ids(self.adapter, self.adapter.arranged(frames, vision.grid), self.device)
+        positions_RN = self.adapter.positions(ids_BN, pixels)
+        span = find_span(self.adapter, ids_BN, (frames, *vision.grid), positions_RN, vision.levels_LND)
         embeddings_BND = self.adapter.language_model.get_input_embeddings()(ids_BN)
         span.write(embeddings_BND[0], vision.tokens_TPD, vision.separator_D)
-        scene = Scene(pixels_TCHW, vision.tokens_TPD, embeddings_BND, span)
+        scene = Scene(pixels, vision.tokens_TPD, embeddings_BND, span)
         for taps in wanted:
             with self._tap(taps) as tap:
-                scene.peaks[taps] = self.vision_peak(pixels_TCHW)
+                scene.peaks[taps] = self.vision_peak(pixels)
                 scene.towers[taps] = tap.tower() if tap is not None else None
         for _ in range(self.repeats):
             for taps in wanted:
                 with self._tap(taps):
-                    scene.times.setdefault(taps, []).append(self.vision_seconds(pixels_TCHW))
+                    scene.times.setdefault(taps, []).append(self.vision_seconds(pixels))
         return scene
 
     def _tap(self, taps: Taps) -> AbstractContextManager[Any]:
         return nullcontext() if taps is None else self.adapter.tap_tower(taps)
-
-    def _pixels(self, frames: int) -> torch.Tensor:
-        """A random picture that a different noise covers in each frame."""
-        vision, generator = self.adapter.model.config.vision_config, torch.Generator().manual_seed(0)
-        shape = (vision.num_channels, vision.image_size, vision.image_size)
-        picture_CHW = torch.randn(shape, generator=generator)
-        noise_TCHW = torch.randn(frames, *shape, generator=generator)
-        return (0.9 * picture_CHW + 0.4 * noise_TCHW).to(self.device, self.adapter.model.dtype)
-
-    def _ids(self, video_rows: int) -> torch.Tensor:
-        lowest = min(i for i in (self.adapter.video_token_id, self.adapter.image_token_id) if i is not None)
-        text_N = torch.randint(lowest, (TEXT_BEFORE + TEXT_BEHIND,), generator=torch.Generator().manual_seed(0))
-        video_N = torch.full((video_rows,), self.adapter.video_token_id)
-        return torch.cat([text_N[:TEXT_BEFORE], video_N, text_N[TEXT_BEFORE:]])[None].to(self.device)
 
 
 class _Run:
@@ -181,7 +168,7 @@ class _Run:
         text = layout.length - layout.visual
         rows = [text + visual for visual in report.visual_rows]
         reads = [[text + step + read for read in layer_reads] for step, layer_reads in enumerate(report.reads)]
-        flops = stage_flops(self.profiler.adapter.model.config, frames, rows, reads)
+        flops = stage_flops(self.profiler.adapter.model.config, frames, rows, reads, layout.grid)
         element = self.profiler.adapter.model.dtype.itemsize
         return {
             "frames_encoded": frames,
@@ -238,9 +225,9 @@ class _Run:
             wanted = self.visual.encoded_frames(VideoTokens(scene.tokens_TPD, scene.span.grid))
         if wanted is None:
             return len(scene.tokens_TPD), scene.peaks[self.taps]
-        pixels_TCHW = scene.pixels_TCHW[wanted.to(self.profiler.device)]
-        peak = self.profiler.vision_peak(pixels_TCHW)
-        self.vision_s = [self.profiler.vision_seconds(pixels_TCHW) for _ in range(self.profiler.repeats)]
+        pixels = scene.pixels[wanted.to(self.profiler.device)]
+        peak = self.profiler.vision_peak(pixels)
+        self.vision_s = [self.profiler.vision_seconds(pixels) for _ in range(self.profiler.repeats)]
         return len(wanted), peak
 
 

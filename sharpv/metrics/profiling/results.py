@@ -30,7 +30,7 @@ class Results:
     def __init__(self, path: Path):
         self.path, self.rows = path, list[dict[str, str]]()
         if path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 if reader.fieldnames != COLUMNS:
                     raise ValueError(f"{path} was written by another version: move it away to begin a new one")
@@ -46,7 +46,7 @@ class Results:
         """Write rows at once, so that a killed run loses one block at most."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not self.path.exists()
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             if fresh:
                 writer.writeheader()

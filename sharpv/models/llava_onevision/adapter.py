@@ -96,6 +96,7 @@ class TowerTap:
         self.handles: list = []
         self.queries: dict[int, torch.Tensor] = {}
         self.keys: dict[int, torch.Tensor] = {}
+        self.states_TRX: torch.Tensor | None = None
 
     def __enter__(self) -> "TowerTap":
         blocks = self._vision_model().encoder.layers
@@ -127,6 +128,10 @@ class TowerTap:
 
     def tower(self) -> Tower:
         """The inside of the tower in the latest encode."""
+        if self.states_TRX is None:
+            raise ValueError(
+                "this method reads the vision tower, but no video went through it inside the context: encode it there"
+            )
         vision = self._vision_model()
         head = PoolingHead(vision) if hasattr(vision, "head") else None
         return Tower(dict(self.queries), dict(self.keys), False, self.states_TRX, head, self.adapter.pool)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipImageProcessorPil
 
-from sharpv.models import adapter_for
 from sharpv.models.checkpoint import load_stock, require_token
+from sharpv.models.llava_onevision.adapter import LlavaOnevision
 from sharpv.models.loaded import VIDEO, Loaded, ModelConfig, of_frames
 from sharpv.videos.frames import Evenly
 
@@ -31,7 +31,7 @@ class LlavaOnevisionModel(ModelConfig):
         require_token(tokenizer, VIDEO, model.config.video_token_id, folder)
         return Loaded(
             name=self.name,
-            adapter=adapter_for(model.to(self.torch_device()).eval()),
+            adapter=LlavaOnevision(model.to(self.torch_device()).eval()),
             tokenizer=tokenizer,
             preprocessor=of_frames(partial(siglip_pixels, side=model.config.vision_config.image_size)),
             frames=Evenly(self.frames, self.decoder),

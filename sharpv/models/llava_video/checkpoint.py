@@ -32,8 +32,6 @@ LANGUAGE = (
 )
 FULL_TOWER = 27
 """Layers of the whole SigLIP so400m; the official tower is built without the last."""
-VIDEO_TOKEN = 151647
-"""`<video>` of LLaVA-OneVision's tokenizer; the official code has an id below zero, which no vocabulary holds."""
 
 
 def stock_name(name: str) -> str:
@@ -71,13 +69,14 @@ def released_config(folder: Path, tower: dict[str, int], layers: int, video_toke
 
 def load_llava_video(
     folder: Path,
+    video_token: int,
     dtype: torch.dtype = torch.float16,
     attn_implementation: str = "sdpa",
     tower: dict[str, int] | None = None,
-    video_token: int = VIDEO_TOKEN,
 ) -> LlavaOnevisionForConditionalGeneration:
     """Load a folder in the layout of lmms-lab/LLaVA-Video-7B-Qwen2; ValueError naming every missing or unexpected key.
 
+    video_token: id that stands for a row of the video; the official code has one below zero, which no vocabulary holds.
     tower: sizes of the SigLIP tower, so400m's where they are not given. Of a tower with one layer more than the
     official code runs, that layer and what follows it are left out by name.
     """

@@ -14,7 +14,7 @@ from sharpv.models.clip import Clip
 from sharpv.models.llava_onevision.loader import siglip_pixels
 from sharpv.models.llava_video.adapter import LlavaVideo, Pooling
 from sharpv.models.llava_video.checkpoint import load_llava_video
-from sharpv.models.loaded import Loaded, ModelConfig
+from sharpv.models.loaded import VIDEO, Loaded, ModelConfig
 from sharpv.runtime.adapter import SeparatorRule
 from sharpv.videos.frames import PerSecond, Sampled
 
@@ -26,8 +26,7 @@ class LlavaVideoModel(ModelConfig):
     pooling: `average` is what the official evaluation and the pruning papers use, `bilinear` what the model was trained
     with. newline: what becomes of newline rows when tokens go. force_sample: always take `frames` frames, not one a
     second where those are fewer. time_instruction: tell in front of the question how long the video is and when its
-    frames are. tower: sizes of a vision tower that is not SigLIP so400m. video_token: id of `<video>`, None = that of
-    the tokenizer.
+    frames are. tower: sizes of a vision tower that is not SigLIP so400m.
     """
 
     pooling: Pooling = "average"
@@ -35,14 +34,15 @@ class LlavaVideoModel(ModelConfig):
     force_sample: bool = False
     time_instruction: bool = False
     tower: dict[str, int] | None = None
-    video_token: int | None = None
 
     def load(self) -> Loaded:
         """Load from safetensors only; ValueError naming every missing or unexpected key."""
         folder = self.folder()
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        known = {} if self.video_token is None else {"video_token": self.video_token}
-        model = load_llava_video(folder, getattr(torch, self.dtype), self.backend(), self.tower, **known)
+        # The released tokenizer has no `<video>`; the id that it gets here only stands in prompts, no row embeds it.
+        tokenizer.add_tokens([VIDEO], special_tokens=True)
+        video = tokenizer.convert_tokens_to_ids(VIDEO)
+        model = load_llava_video(folder, video, getattr(torch, self.dtype), self.backend(), self.tower)
         model.config.sharpv |= {"pooling": self.pooling, "newline": self.newline}
         sampling = PerSecond(self.frames, self.decoder, self.force_sample)
         return Loaded(

@@ -120,6 +120,8 @@ class ClipTap(TowerTap):
         def pool(values_TRX: torch.Tensor) -> torch.Tensor:
             return projector.pool(values_TRX, (len(values_TRX), *self.adapter.grid))
 
+        if self.states_TRX is None:
+            raise ValueError("no video went through the vision tower inside the context")
         if len(self.states_TRX) != frames:
             raise ValueError(
                 f"the tower saw {len(self.states_TRX)} frames and the projector pools to {frames}: methods that read "

@@ -54,7 +54,7 @@ def load_pllava(
     lora_alpha: official evaluation uses 4 (trained with 32, see shared/specs/pllava.md). Deviation: LoRA is merged in
     float32, officially it stays unmerged in bfloat16, which differs by bfloat16's rounding.
     """
-    config = LlavaConfig.from_pretrained(folder)
+    config = LlavaConfig.from_pretrained(folder, trust_remote_code=False)
     state = released_state(checkpoint_tensors(folder), lora_alpha)
     loaded: Any = LlavaForConditionalGeneration.from_pretrained(
         None,
@@ -63,6 +63,7 @@ def load_pllava(
         dtype=dtype,
         attn_implementation=attn_implementation,
         output_loading_info=True,
+        trust_remote_code=False,
     )
     model, report = loaded
     require_all(folder, model, report)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 
-from sharpv.models import adapter_for
 from sharpv.models.loaded import Loaded, ModelConfig, of_frames
+from sharpv.models.pllava.adapter import Pllava
 from sharpv.models.pllava.checkpoint import load_pllava
 from sharpv.videos.frames import Segments
 
@@ -35,10 +35,10 @@ class PllavaModel(ModelConfig):
             raise ValueError(
                 f"frames={self.frames}, but this checkpoint pools to {model.config.pooling_shape[0]} frames"
             )
-        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
         return Loaded(
             name=self.name,
-            adapter=adapter_for(model.to(self.torch_device())),
+            adapter=Pllava(model.to(self.torch_device())),
             tokenizer=tokenizer,
             preprocessor=of_frames(partial(pllava_pixels, side=model.config.vision_config.image_size)),
             frames=Segments(self.frames, self.decoder),

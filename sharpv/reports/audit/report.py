@@ -59,5 +59,5 @@ def write_audit(paper_folder: Path, output: Path) -> list[Finding]:
     notes = [*NOTES, *([f"Checked as well, and consistent: {'; '.join(held)}."] if held else [])]
     page = Document(TITLE, [Section("", SENTENCE, HEADER, lines, numbers=False)], notes=notes)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page.markdown())
+    output.write_text(page.markdown(), encoding="utf-8")
     return found

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from sharpv.reports.comparison import by_model, model_answers, model_name
 from sharpv.reports.figures import ablation, budget, cache_map, efficiency, similarity, strips, style
 from sharpv.reports.runs import paper_columns
-from sharpv.reports.store import load_run
+from sharpv.reports.store import Run, load_runs
+from sharpv.reports.tables.paper_names import published_beside
 from sharpv.reports.tables.table3 import build_table3
 
 
 def write_figures(
-    folders: Sequence[Path],
+    folders: Sequence[Path | Run],
     output: Path,
     paper_csv: Path,
     videos: Path,
@@ -27,16 +28,17 @@ def write_figures(
     One set of figures a model; with several models their names end in the model's. Film strips: one a benchmark, or the
     one of `question`; rows: what they show.
     """
-    runs = [load_run(folder) for folder in folders]
+    runs = load_runs(folders)
     columns, paper = paper_columns(runs), pd.read_csv(paper_csv)
     models = by_model(runs)
+    beside = published_beside(paper, [run.info["model"] for run in runs], columns)
     table = build_table3(runs, paper, columns)
     written, left_out = list[Path](), list[str]()
     for name, group in models.items():
         answers = model_answers(group, set(columns.values()), ())
         answers["video"] = answers["video"].str.split("/", n=1).str[1]
         lines = table[table["model"] == model_name(group[0])].reset_index(drop=True)
-        drawings = _drawings(answers, lines, paper, videos, question, rows)
+        drawings = _drawings(answers, lines, beside, videos, question, rows)
         for figure_name, draw in drawings.items():
             stem = output / (figure_name if len(models) == 1 else f"{figure_name}_{name}")
             try:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sharpv.reports.figures.film_strip import film_strip
+from sharpv.reports.footage import Footage, seen_frames, stored_video
 from sharpv.reports.masks import kept_mask
 from sharpv.videos.frames import decode_frames
 
@@ -41,7 +42,7 @@ def stored_strip(
 
     answers: of one model, with scores. videos: a folder that holds the video somewhere below. order: all rows in the
     table's order; `rows` chooses among them, else the methods that prune before the language model and one control.
-    ValueError for an unknown question or row, or a video that is not there.
+    ValueError for an unknown question or row, or a video that is not there or is another one.
     """
     task, number = question
     asked = answers[(answers["task"] == task) & (answers["doc_id"] == number) & (answers["status"] == "ok")]
@@ -51,7 +52,8 @@ def stored_strip(
     if unknown := sorted(set(rows) - set(lines.index)):
         raise ValueError(f"rows {unknown} have no answer to {task}/{number}; there are {list(lines.index)}")
     shown = lines.loc[list(rows) or _default_rows(lines, order)]
-    frames_THWC = decode_frames(find_video(videos, lines["video"].iloc[0]), int(lines["frames"].max()))
+    most = lines.iloc[int(lines["frames"].to_numpy(dtype=int).argmax())]
+    frames_THWC = decode_frames(Footage(videos).file(stored_video(most)), seen_frames(most))
     kept = {
         line["method"]: kept_mask(line["kept_bits"], int(line["frames"]), line["grid"]) for _, line in shown.iterrows()
     }
@@ -59,14 +61,6 @@ def stored_strip(
     asked_text = QUESTION_TEXT.search(lines["prompt"].iloc[0])
     title = asked_text.group(1).strip() if asked_text else f"{task}, question {number}"
     return film_strip(frames_THWC, kept, f"{shorten(title, 90)}  Right answer: {lines['gold'].iloc[0]}", captions)
-
-
-def find_video(videos: Path, name: str) -> Path:
-    """The file of this name below a folder; ValueError where it is not there."""
-    found = next(iter(sorted(videos.rglob(name))), None)
-    if found is None:
-        raise ValueError(f"video {name} is nowhere below {videos}: pass --videos FOLDER")
-    return found
 
 
 def _default_rows(lines: pd.DataFrame, order: Sequence[str]) -> list[str]:

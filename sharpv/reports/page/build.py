@@ -19,14 +19,16 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from sharpv.files import write_whole
 from sharpv.paths import REPOSITORY, results_dir, tasks_dir
-from sharpv.reports.comparison import by_model
+from sharpv.reports.comparison import by_model, model_name
 from sharpv.reports.figures.build import write_figures
 from sharpv.reports.page.data import PageData, packed
 from sharpv.reports.page.pictures import TILES_A_ROW, Sheet, sheets
-from sharpv.reports.runs import newest_runs, paper_columns
-from sharpv.reports.store import Run, load_run
+from sharpv.reports.runs import marked, paper_columns, record_of
+from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables import table3_notes
+from sharpv.reports.tables.paper_names import published_beside
 from sharpv.reports.tables.table3 import build_table3
 
 PAPER_CSV = REPOSITORY / "results" / "paper" / "table3.csv"
@@ -40,15 +42,15 @@ ABOUT_PICTURES = (
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def write_page(run_dirs: Sequence[Path], output: Path, videos: Path, figures: Path, side: int = 96) -> None:
+def write_page(run_dirs: Sequence[Path | Run], output: Path, videos: Path, figures: Path, side: int = 96) -> None:
     """Write the page of run folders of one model. videos: where their videos lie, at any depth. figures: *.svg and
     *.png to embed, an SVG before a PNG of the same name. side: of a frame's picture in pixels.
 
     Raises ValueError for a folder that holds no scored run, for runs of several models, and where no column of the
     table is for their benchmarks.
     """
-    runs = [load_run(folder) for folder in run_dirs]
-    models = {run.info["model"]["name"]: run.info["model"]["display"] for run in runs}
+    runs = load_runs(run_dirs)
+    models = {run.info["model"]["name"]: model_name(run) for run in runs}
     if len(models) != 1:
         raise ValueError(f"a page is for one model, these runs are of {sorted(models)}: make a page for each")
     table, notes = _table(runs)
@@ -57,7 +59,7 @@ def write_page(run_dirs: Sequence[Path], output: Path, videos: Path, figures: Pa
     drawings = figure_files(figures)
     index = data.index() | {
         "runs": [{"folder": run.folder.name} | {name: run.info.get(name) for name in SHOWN} for run in runs],
-        "model": next(iter(models.values())),
+        "model": marked(next(iter(models.values())), runs),
         "table": json.loads(table.to_json(orient="records")),
         **notes,
         "tiles_a_row": TILES_A_ROW,
@@ -69,20 +71,19 @@ def write_page(run_dirs: Sequence[Path], output: Path, videos: Path, figures: Pa
         *((f"video-{data.videos.index(name)}", sheet.webp) for name, sheet in pictures.items() if sheet.webp),
         *((f"figure-{i}", base64.b64encode(path.read_bytes()).decode()) for i, path in enumerate(drawings)),
     ]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render(index["model"], packed(index), blocks))
+    write_whole(output, render(index["model"], packed(index), blocks))
 
 
 def render(title: str, index: str, blocks: Sequence[tuple[str, str]]) -> str:
     """The page around its data: `index` and the contents of the blocks (id, content) are base64."""
-    scripts = [(ASSETS / name).read_text() for name in SCRIPTS]
+    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (ASSETS / "page.html.jinja").read_text()
+        (ASSETS / "page.html.jinja").read_text(encoding="utf-8")
     )
     return template.render(
         title=title,
-        style=(ASSETS / "page.css").read_text(),
+        style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=" ".join(f"'sha256-{digest}'" for digest in hashes),
         index=index,
@@ -102,45 +103,47 @@ def _table(runs: Sequence[Run]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Table 3 of these runs with its warnings and notes."""
     paper, columns = pd.read_csv(PAPER_CSV), paper_columns(runs)
     table = build_table3(list(runs), paper, columns)
+    beside = published_beside(paper, [run.info["model"] for run in runs], columns)
     return table, {
         "warnings": table3_notes.warnings(table, list(runs)),
-        "notes": [*table3_notes.notes(table, paper, list(runs), columns), ABOUT_PICTURES],
+        "notes": [*table3_notes.notes(table, beside, list(runs), columns), ABOUT_PICTURES],
     }
 
 
 def write_pages(
-    run_dirs: Sequence[Path], output: Path, videos: Path, figures: Path | None = None, side: int = 96
+    run_dirs: Sequence[Path | Run], output: Path, videos: Path, figures: Path | None = None, side: int = 96
 ) -> dict[Path, list[Path]]:
     """Write a page for each model of these run folders; page -> its run folders.
 
     With several models the pages' names end in the model's. figures: as in `write_page`; None: drawn from these runs.
     """
-    groups = {name: [run.folder for run in group] for name, group in by_model(map(load_run, run_dirs)).items()}
+    groups = by_model(load_runs(run_dirs))
     pages = {}
-    for name, folders in groups.items():
+    for name, runs in groups.items():
         page = output if len(groups) == 1 else output.with_stem(f"{output.stem}_{name}")
         with TemporaryDirectory() as drawn:
             if figures is None:
-                _, left_out = write_figures(folders, Path(drawn), PAPER_CSV, videos)
+                _, left_out = write_figures(runs, Path(drawn), PAPER_CSV, videos)
                 print(*(f"{page.name} without {reason}" for reason in left_out), sep="\n", file=sys.stderr)
-            write_page(folders, page, videos, figures or Path(drawn), side)
-        pages[page] = folders
+            write_page(runs, page, videos, figures or Path(drawn), side)
+        pages[page] = [run.folder for run in runs]
     return pages
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sharpv.reports.page.build", description=__doc__.splitlines()[0])
-    newest = "folders of results/runs/; none: the newest complete experiment with more than one row"
-    parser.add_argument("runs", nargs="*", type=Path, help=newest)
+    several = "records of experiments (results/experiments/*.json) or folders of results/runs/; none: of --experiment"
+    parser.add_argument("runs", nargs="*", type=Path, help=several)
+    parser.add_argument("--experiment", default="table3", help="an experiment that was run here")
     parser.add_argument("--output", type=Path, default=results_dir() / "report.html")
     parser.add_argument("--videos", type=Path, default=tasks_dir(), help="that holds them at any depth")
     parser.add_argument("--figures", type=Path, help="folder of *.svg and *.png to show; none: drawn from these runs")
     parser.add_argument("--side", type=int, default=96, help="pixels of a frame's longer side")
     arguments = parser.parse_args()
     try:
-        runs = arguments.runs or newest_runs(results_dir() / "runs")
+        runs = arguments.runs or [record_of(arguments.experiment)]
         pages = write_pages(runs, arguments.output, arguments.videos, arguments.figures, arguments.side)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     for page, folders in pages.items():
         print(f"{page}: {page.stat().st_size / 1e6:.1f} MB, from {', '.join(map(str, folders))}")

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sharpv.reports.footage import seen_frames, stored_video
 from sharpv.reports.masks import kept_mask
 from sharpv.reports.store import Run
+from sharpv.videos.frames import Sampling
 
 QUESTIONS_A_BLOCK = 64
 WRONG, RIGHT, FAILED, MISSING = range(4)
@@ -50,6 +52,7 @@ class PageData:
         """order: names of table rows, as the table shows them; others come behind."""
         self.texts = Texts()
         answers = pd.concat([run.answers() for run in runs], ignore_index=True)
+        answers["video"] = answers.apply(stored_video, axis=1)
         self.questions = answers.drop_duplicates(QUESTION)[[*QUESTION, "video"]].reset_index(drop=True)
         lines = answers.drop_duplicates(LINE)[[*LINE, "method", "kind"]]
         rank = {name: place for place, name in enumerate(order)}
@@ -80,10 +83,15 @@ class PageData:
                 found[number] = shape
         return found
 
-    def frames_of_videos(self) -> dict[str, int]:
-        """How many frames of each video were shown to the model; videos whose every answer failed are left out."""
-        pairs = zip(self.questions["video"], self.shapes, strict=True)
-        return {video: shape[0] for video, shape in pairs if shape is not None}
+    def frames_of_videos(self) -> dict[str, Sampling]:
+        """Which frames of each video the model saw; videos whose every answer failed are left out."""
+        found: dict[str, Sampling] = {}
+        for line in self.by_line:
+            answered = line[line["status"] == "ok"]
+            found |= {
+                answer["video"]: seen_frames(answer) for _, answer in answered.drop_duplicates("video").iterrows()
+            }
+        return {video: found[video] for video in self.videos if video in found}
 
     def index(self) -> dict[str, Any]:
         """All that lists, filters and searches need, columns rather than objects; texts by number in `texts`."""
@@ -126,7 +134,8 @@ class PageData:
 
     def blocks(self) -> Iterable[dict[str, list]]:
         """Per block of questions and per line: `bits`, the kept tokens as the store packs them, and `shares`, rows fed
-        per frame where they are not just the count of kept tokens (merged rows), else None."""
+        per frame where they are not just the count of kept tokens (merged rows), else None, and `held`, which share of
+        the visual rows fed each layer's cache holds, None where all hold all."""
         for start in range(0, len(self.questions), QUESTIONS_A_BLOCK):
             span = slice(start, start + QUESTIONS_A_BLOCK)
             parts = [line.iloc[span] for line in self.by_line]
@@ -134,6 +143,7 @@ class PageData:
             yield {
                 "bits": [[bits if isinstance(bits, str) else None for bits in part["kept_bits"]] for part in parts],
                 "shares": [list(map(_shares, part["kept_bits"], part["kept_per_frame"], shapes)) for part in parts],
+                "held": [list(map(_held, part["layers.visual_kv"], part["visual_kept"])) for part in parts],
             }
 
 
@@ -153,6 +163,12 @@ def _verdict(status: Any, score: float) -> int:
 
 def _rounded(values: pd.Series) -> list[float | None]:
     return [None if isnan(value) else round(value, 4) for value in values.astype(float)]
+
+
+def _held(counts: Any, fed: Any) -> list[float] | None:
+    if not isinstance(counts, list) or all(count == fed for count in counts):
+        return None
+    return [round(count / fed, 3) for count in counts]
 
 
 def _shares(bits: Any, per_frame: Any, shape: tuple[int, int, int] | None) -> list[float] | None:

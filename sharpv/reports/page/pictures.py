@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from sharpv.videos.frames import decode_frames
+from sharpv.reports.footage import Footage
+from sharpv.videos.frames import Sampling, decode_frames
 
 TILES_A_ROW = 16
 QUALITY = 70
@@ -26,25 +27,19 @@ class Sheet:
     reason: str = ""
 
 
-def sheets(folder: Path, frames: dict[str, int], side: int) -> dict[str, Sheet]:
-    """A sheet for each video (file name -> frames that the model saw), the longer side of a frame `side` pixels.
+def sheets(folder: Path, seen: dict[str, Sampling], side: int) -> dict[str, Sheet]:
+    """A sheet for each video (as rows name it -> the frames that the model saw), the longer side `side` pixels.
 
-    Files are found by name anywhere below the folder. A file that is not there, is there more than once, or cannot be
-    read leaves a reason instead of pictures.
+    See `Footage` for how files are found. A file that is not there, cannot be told from others or cannot be read leaves
+    a reason instead of pictures.
     """
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        found.setdefault(path.name, []).append(path)
-    bar = tqdm(frames.items(), "frames", unit="video")
-    return {name: _sheet(name, found.get(name, []), count, folder, side) for name, count in bar}
+    footage = Footage(folder)
+    return {name: _sheet(footage, name, frames, side) for name, frames in tqdm(seen.items(), "frames", unit="video")}
 
 
-def _sheet(name: str, paths: list[Path], count: int, folder: Path, side: int) -> Sheet:
-    if len(paths) != 1:
-        what = f"{len(paths)} files are called {name}" if paths else f"{name} is not there"
-        return Sheet(reason=f"{what} below {folder}; give another folder with --videos")
+def _sheet(footage: Footage, name: str, frames: Sampling, side: int) -> Sheet:
     try:
-        frames_THWC = decode_frames(paths[0], count)
+        frames_THWC = decode_frames(footage.file(name), frames)
     except ValueError as error:
         return Sheet(reason=str(error))
     return Sheet(webp=base64.b64encode(_webp(frames_THWC, side)).decode())

@@ -1,16 +1,18 @@
 """Table 1 from stored runs: what the paper says of each method's properties, beside what our runs of it show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import nan
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sharpv.files import write_whole
 from sharpv.reports.comparison import by_model, model_name, numbers, sort_rows
 from sharpv.reports.document import Document, Line, Section
-from sharpv.reports.markup import EMPTY, fixed, significant
-from sharpv.reports.store import Run, load_run
+from sharpv.reports.markup import EMPTY, csv_text, fixed, significant
+from sharpv.reports.runs import marked
+from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables.paper_names import base_method
 from sharpv.reports.tables.table3_notes import unfinished
 
@@ -35,12 +37,12 @@ INTRA = (
 )
 
 
-def write_table1(run_dirs: list[Path], output: Path, paper_csv: Path, name: str = "table1") -> pd.DataFrame:
+def write_table1(run_dirs: Sequence[Path | Run], output: Path, paper_csv: Path, name: str = "table1") -> pd.DataFrame:
     """Write <name>.md, <name>.csv and <name>.tex into `output`; return the table, one line a model and row."""
-    runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
+    runs, paper = load_runs(run_dirs), pd.read_csv(paper_csv)
     table = build_table1(runs, paper)
     _document(table, paper, runs).write(output / name)
-    table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    write_whole(output / f"{name}.csv", csv_text(table))
     return table
 
 
@@ -113,7 +115,7 @@ def _document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run]) -> Docu
             where = "before the language model" if stage == "pre_llm" else "inside the language model"
             sentence = f"Methods that act {where}: the paper's marks, and what the answers of these runs show."
             sections.append(Section(f"{model}: {where}", sentence, header, lines))
-    return Document("Table 1: what the methods are", sections, unfinished(runs), _notes(table, paper))
+    return Document(marked("Table 1: what the methods are", runs), sections, unfinished(runs), _notes(table, paper))
 
 
 def _of_stage(part: pd.DataFrame, stage: str, order: list[str]) -> list[pd.Series]:

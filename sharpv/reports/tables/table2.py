@@ -1,16 +1,19 @@
 """Table 2 from stored runs: what the models are, beside the paper's specification, and what they cost unpruned."""
 
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sharpv.files import write_whole
 from sharpv.reports.comparison import by_model, model_name, numbers
 from sharpv.reports.document import Document, Line, Section
-from sharpv.reports.markup import EMPTY, significant
-from sharpv.reports.store import Run, load_run
-from sharpv.reports.tables.paper_names import lines_of_model, same_model
+from sharpv.reports.markup import EMPTY, csv_text, significant
+from sharpv.reports.runs import marked
+from sharpv.reports.store import Run, load_runs
+from sharpv.reports.tables.paper_names import lines_of_model, published_beside, same_model
 from sharpv.reports.tables.table3_notes import listed, unfinished
 
 SPECIFICATION = ("dimension", "layers", "tokens_per_frame", "frames")
@@ -29,13 +32,13 @@ HEADS = (
 )
 
 
-def write_table2(run_dirs: list[Path], output: Path, paper_csv: Path, name: str = "table2") -> pd.DataFrame:
+def write_table2(run_dirs: Sequence[Path | Run], output: Path, paper_csv: Path, name: str = "table2") -> pd.DataFrame:
     """Write <name>.md, <name>.csv and <name>.tex into `output`; return the table, one line a model."""
-    runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
+    runs, paper = load_runs(run_dirs), pd.read_csv(paper_csv)
     table = build_table2(runs, paper)
     document = _document(table, paper, runs)
     document.write(output / name)
-    table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    write_whole(output / f"{name}.csv", csv_text(table))
     return table
 
 
@@ -45,7 +48,8 @@ def build_table2(runs: list[Run], paper: pd.DataFrame) -> pd.DataFrame:
 
     ValueError for a model without a dense answer.
     """
-    return pd.DataFrame([_line(group, paper) for group in by_model(runs).values()])
+    beside = published_beside(paper, [run.info["model"] for run in runs])
+    return pd.DataFrame([_line(group, beside) for group in by_model(runs).values()])
 
 
 def _line(runs: list[Run], paper: pd.DataFrame) -> dict:
@@ -96,7 +100,7 @@ def _document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run]) -> Docu
             printed = [_whole(line[f"paper_{column}"]) for column in SPECIFICATION]
             lines.append(Line(["(paper)", *printed, *[EMPTY] * len(COSTS)], "paper"))
     section = Section("", "What each model is, and what a dense answer costs.", HEADS, lines)
-    return Document("Table 2: the models", [section], unfinished(runs), _notes(table, paper, runs))
+    return Document(marked("Table 2: the models", runs), [section], unfinished(runs), _notes(table, paper, runs))
 
 
 def _whole(value: float) -> str:

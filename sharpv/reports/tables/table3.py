@@ -1,11 +1,12 @@
 """Table 3 from stored runs: accuracy, budget and cost of every row, with statistics, beside the paper's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
 
 import pandas as pd
 
+from sharpv.files import write_whole
 from sharpv.reports.comparison import (
     QUESTION,
     by_model,
@@ -20,39 +21,50 @@ from sharpv.reports.comparison import (
     per_question,
     sort_rows,
 )
+from sharpv.reports.markup import csv_text
+from sharpv.reports.runs import marked
 from sharpv.reports.statistics import holm
-from sharpv.reports.store import Run, load_run
+from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables import table3_notes, table3_text
+from sharpv.reports.tables.paper_names import published_beside
+from sharpv.reports.tables.reference import against_reference, reference_sections
 from sharpv.reports.tables.settings import settings_section
 from sharpv.reports.tables.table3_columns import ACCURACIES, BENCHMARK_COLUMNS, BY_SUB_TASK, OURS, PAPER, SCORE
 
 
 def write_table3(
-    run_dirs: list[Path],
+    run_dirs: Sequence[Path | Run],
     output: Path,
     paper_csv: Path,
     benchmarks: Mapping[str, str],
     name: str = "table3",
     title: str = "Table 3: training-free visual token pruning",
+    reference: str | None = None,
 ) -> pd.DataFrame:
     """Write <name>.md, <name>.csv and <name>.tex into the folder `output`; return the table, one line a row.
 
     `benchmarks` maps the paper's columns (`BENCHMARK_COLUMNS`) to the benchmarks of the runs. Several runs of one model
-    make one table as long as no answer is in two of them.
+    make one table as long as no answer is in two of them. reference: a row that all others are compared with, besides
+    dense.
     """
-    runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
+    runs, paper = load_runs(run_dirs), pd.read_csv(paper_csv)
     table = build_table3(runs, paper, benchmarks)
-    (output / name).parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
-    warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, paper, runs, benchmarks)
+    title = marked(title, runs)
+    against = against_reference(runs, table, benchmarks, reference) if reference else None
+    shown = table if against is None else table.merge(against, on=["model", "row"], how="left")
+    write_whole(output / f"{name}.csv", csv_text(shown))
+    beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
+    warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, beside, runs, benchmarks)
     settings = {
         str(model): section
         for model, lines in table.groupby("model", sort=False)
         if (section := settings_section([run for run in runs if model_name(run) == model], lines))
     }
-    (output / f"{name}.md").write_text(table3_text.markdown(table, paper, warnings, notes, title, settings))
+    compared = {} if against is None else reference_sections(shown, str(reference))
+    text = table3_text.markdown(table, beside, warnings, notes, title, settings, compared)
+    write_whole(output / f"{name}.md", text)
     stages = [f"{model}, {': '.join(line.cells)}" for model, part in settings.items() for line in part.lines]
-    (output / f"{name}.tex").write_text(table3_text.latex(table, paper, warnings, notes + stages, title))
+    write_whole(output / f"{name}.tex", table3_text.latex(table, beside, warnings, notes + stages, title))
     return table
 
 
@@ -81,7 +93,8 @@ def _model_table(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
         {"model": name, **_line(part, dense, benchmarks, expected)} for _, part in answers.groupby("row", sort=False)
     ]
     table = pd.DataFrame(lines).reindex(columns=[*PAPER, *OURS])
-    published = paper.set_index(["model", "method"])["avg_acc"]
+    beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
+    published = beside.set_index(["model", "method"])["avg_acc"]
     table["paper_avg_acc"] = [published.get((name, method), nan) for method in table["method"]]
     complete = table[list(ACCURACIES)].notna().all(axis=1)
     table["gap_to_paper"] = (table["avg_acc"] - table["paper_avg_acc"]).where(complete)

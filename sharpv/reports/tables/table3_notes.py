@@ -4,11 +4,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from sharpv.reports.comparison import model_name
 from sharpv.reports.store import Run
+from sharpv.reports.tables.paper_names import of_paper
 from sharpv.reports.tables.settings import mixed_scorers, open_answers
 from sharpv.reports.tables.table3_columns import ACCURACIES
 
 MVBENCH_SUBTASKS = 20
+DAMAGED_NAMED = 5
 DEFINITIONS = (
     (
         "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean "
@@ -70,14 +73,14 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
             )
         if line["n_missing"]:
             found.append(f"INCOMPLETE {row}: {line['n_missing']} answers that other rows have were not run.")
-    for model in dict.fromkeys(_name(run) for run in runs):
-        infos = [run.info for run in runs if _name(run) == model]
+    for model in dict.fromkeys(model_name(run) for run in runs):
+        infos = [run.info for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
             for part in sorted({part for info in infos for part in info[what]}):
                 values = sorted({str(info[what].get(part)) for info in infos})
                 if len(values) > 1:
                     found.append(f"MIXED {what} of {model}: {part} is {' and '.join(values)} in different runs.")
-        of_model = [run.samples for run in runs if _name(run) == model and "device" in run.samples]
+        of_model = [run.samples for run in runs if model_name(run) == model and "device" in run.samples]
         devices = sorted({device for samples in of_model for device in samples["device"].dropna().unique()})
         if len(devices) > 1:
             found.append(f"MIXED devices of {model}: answers come from {' and '.join(devices)}; do not compare times.")
@@ -87,17 +90,20 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
 def unfinished(runs: list[Run]) -> list[str]:
     """A sentence for each run that did not end well."""
     return [
-        f"INCOMPLETE RUN {run.folder.name} of {_name(run)}: its status is {run.info['status']}."
+        f"INCOMPLETE RUN {run.folder.name} of {model_name(run)}: its status is {run.info['status']}."
         for run in runs
         if run.info["status"] != "complete"
     ]
 
 
 def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
-    """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each."""
+    """Definitions, versions, hardware, seeds, empty cells, and what differs from the paper; one paragraph each.
+
+    paper: the published lines that stand beside these runs.
+    """
     found = [*DEFINITIONS, *open_answers(runs)]
     for model, lines in table.groupby("model", sort=False):
-        of_model = [run for run in runs if _name(run) == model]
+        of_model = [run for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
             stated = dict.fromkeys(listed(run.info[what]) for run in of_model)
             found.append(f"{model}, {what}: {' / '.join(stated)}.")
@@ -119,15 +125,36 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
                 f"{model}: {benchmarks['mvbench_acc']} is the mean over the {len(held)} sub-tasks that the runs hold; "
                 f"MVBench has {MVBENCH_SUBTASKS} in the paper."
             )
+        found += _concealed(str(model), of_model)
         stored = {name for run in of_model for name in run.samples["benchmark"].unique()}
         if others := sorted(stored - set(benchmarks.values())):
             found.append(f"{model}: also in the runs, not in this table: {', '.join(others)}.")
-        found += _about_paper(str(model), paper)
+        found += _about_paper(str(model), paper, any(of_paper(run.info["model"]) for run in of_model))
     return list(dict.fromkeys(found))
 
 
-def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
+def _concealed(model: str, runs: list[Run]) -> list[str]:
+    """Which videos are damaged, so that their decoder made frames up or left some out: those of rows that count it."""
+    damaged: dict[str, int] = {}
+    answers = 0
+    for samples in (run.samples for run in runs if "decode_errors" in run.samples):
+        rows = samples[pd.to_numeric(samples["decode_errors"]) > 0]
+        answers += len(rows)
+        damaged |= {f"{row['benchmark']}/{row['video']}": int(row["decode_errors"]) for _, row in rows.iterrows()}
+    if not damaged:
+        return []
+    named = ", ".join(f"{video} ({errors})" for video, errors in sorted(damaged.items())[:DAMAGED_NAMED])
+    more = ", ..." if len(damaged) > DAMAGED_NAMED else ""
+    return [
+        f"{model}: {answers} answers are about {len(damaged)} damaged videos, whose decoding errors were concealed "
+        f"(frames made up or left out): {named}{more}."
+    ]
+
+
+def _about_paper(model: str, paper: pd.DataFrame, is_papers: bool) -> list[str]:
     lines = paper[paper["model"] == model]
+    if lines.empty and is_papers:
+        return [f"{model}: these are not the paper's benchmarks, so no row of the paper stands beside its own."]
     if lines.empty:
         return [
             (
@@ -143,10 +170,6 @@ def _about_paper(model: str, paper: pd.DataFrame) -> list[str]:
             f"{line['own']:.2f}; the gap is against the printed number."
         )
     return found
-
-
-def _name(run: Run) -> str:
-    return run.info["model"]["paper_name"] or run.info["model"]["display"]
 
 
 def listed(values: Mapping) -> str:

@@ -16,6 +16,7 @@ from sharpv.reports.markup import (
     latex_row,
     latex_text,
     markdown_table,
+    markdown_text,
     p_value,
     significant,
     text_table,
@@ -133,15 +134,17 @@ def markdown(
     notes: list[str],
     title: str,
     settings: Mapping[str, Section],
+    compared: Mapping[str, Section],
 ) -> str:
-    """The page: title and warnings first, then per model accuracy, cost, evidence and settings, then the notes."""
+    """The page: title and warnings first, then per model accuracy, cost, evidence, what is `compared` with another row
+    than dense, and settings, then the notes."""
     published = paper.set_index(["model", "method"])
-    parts = [f"# {title}"]
-    parts += ["\n".join(f"> **{warning}**  " for warning in warnings)] if warnings else []
+    parts = [f"# {markdown_text(title)}"]
+    parts += ["\n".join(f"> **{markdown_text(text)}**  " for text in warnings)] if warnings else []
     for model, lines in table.groupby("model", sort=False):
         accuracy = _used(ACCURACY, lines)
         parts += [
-            f"## {model}",
+            f"## {markdown_text(str(model))}",
             "Accuracy in percent with 95% intervals, difference to dense in points.",
             markdown_table(["Method", *_heads(accuracy)], list(_rows(lines, accuracy, published))),
             "Budget and cost.",
@@ -149,12 +152,15 @@ def markdown(
             "What stands behind the accuracies.",
             markdown_table(["Method", *_heads(EVIDENCE)], list(_rows(lines, EVIDENCE))),
         ]
+        if section := compared.get(str(model)):
+            rows = [line.cells for line in section.lines]
+            parts += [f"{markdown_text(section.heading)}. {section.sentence}", markdown_table(section.header, rows)]
         if section := settings.get(str(model)):
             parts += [
                 f"{section.heading}. {section.sentence}",
                 text_table(section.header, [line.cells for line in section.lines]),
             ]
-    parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    parts += ["## Notes", "\n".join(f"- {markdown_text(note)}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,11 +1,12 @@
 """Table 4 from stored runs: Visual SharpV against random choices, per sub-task of MVBench and length of VideoMME."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
 
 import pandas as pd
 
+from sharpv.files import write_whole
 from sharpv.reports.comparison import (
     QUESTION,
     by_model,
@@ -20,10 +21,11 @@ from sharpv.reports.comparison import (
     per_question,
     sort_rows,
 )
+from sharpv.reports.markup import csv_text
 from sharpv.reports.statistics import holm
-from sharpv.reports.store import Run, load_run
+from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables import table4_text
-from sharpv.reports.tables.paper_names import DURATIONS, SUB_TASKS, lines_of_model
+from sharpv.reports.tables.paper_names import DURATIONS, SUB_TASKS, lines_of_model, published_beside
 
 AVERAGES = {"mvbench_acc": "avg_mvbench", "videomme_wo": "avg_videomme"}
 """The paper's columns of Table 3 and of Table 4 for the two benchmarks that this table is about."""
@@ -32,16 +34,17 @@ TESTS = ("diff", "diff_low", "diff_high", "p_sign_flip", "p_mcnemar", "smallest_
 
 
 def write_table4(
-    run_dirs: list[Path], output: Path, paper_csv: Path, benchmarks: Mapping[str, str], name: str = "table4"
+    run_dirs: Sequence[Path | Run], output: Path, paper_csv: Path, benchmarks: Mapping[str, str], name: str = "table4"
 ) -> pd.DataFrame:
     """Write <name>.md, <name>.csv and <name>.tex into `output`; return the table, one line a model and row.
 
     `benchmarks` maps the paper's columns mvbench_acc and videomme_wo to the runs' benchmarks; others are left out.
     """
-    runs, paper = [load_run(Path(folder)) for folder in run_dirs], pd.read_csv(paper_csv)
+    runs, paper = load_runs(run_dirs), pd.read_csv(paper_csv)
     table = build_table4(runs, paper, benchmarks)
-    table4_text.document(table, paper, runs, benchmarks).write(output / name)
-    table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    beside = published_beside(paper, [run.info["model"] for run in runs], wanted_of(benchmarks))
+    table4_text.document(table, paper, beside, runs, benchmarks).write(output / name)
+    write_whole(output / f"{name}.csv", csv_text(table))
     return table
 
 
@@ -55,7 +58,7 @@ def build_table4(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
 
     Accuracies in percent; an empty cell was not measured. ValueError where no run has one of the two benchmarks.
     """
-    wanted = {column: benchmarks[column] for column in AVERAGES if column in benchmarks}
+    wanted = wanted_of(benchmarks)
     if not wanted:
         raise ValueError(f"benchmarks {dict(benchmarks)} must map one of {list(AVERAGES)} to a benchmark of the runs")
     tables = [_model_table(group, paper, wanted) for group in by_model(runs).values()]
@@ -66,20 +69,25 @@ def build_table4(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
     return table[[*printed, *(column for column in table if column not in printed)]]
 
 
+def wanted_of(benchmarks: Mapping[str, str]) -> dict[str, str]:
+    """Those that this table is about."""
+    return {column: benchmarks[column] for column in AVERAGES if column in benchmarks}
+
+
 def _model_table(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
     by_sub_task = {benchmark for column, benchmark in benchmarks.items() if column == "mvbench_acc"}
     answers = model_answers(runs, set(benchmarks.values()), by_sub_task)
     dense, expected = dense_answers(answers), len(answers.drop_duplicates(QUESTION))
     visual = answers[answers["method"] == VISUAL]
-    name = model_name(runs[0])
-    lines = []
+    name, lines = model_name(runs[0]), []
+    beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
     for _, part in answers.groupby("row", sort=False):
         questions = per_question(part)
         line = {"model": name} | {key: part[key].iloc[0] for key in ("method", "row", "kind")}
         line |= _cells(questions, benchmarks) | counts(part, questions, expected)
         line["vr_pct"] = 100 * numbers(part[~part["failed"]], "vr").mean()
         line |= _tests("dense", part, questions, dense) | _tests("visual", part, questions, visual)
-        lines.append(line | _published(line, paper))
+        lines.append(line | _published(line, beside))
     own = [column for line in lines for column in line]
     columns = dict.fromkeys([*paper.columns, *own, *(f"to_{o}_{t}" for o in ("dense", "visual") for t in TESTS)])
     return sort_rows(pd.DataFrame(lines).reindex(columns=list(columns)), list(dict.fromkeys(paper["method"])))

@@ -8,6 +8,7 @@ import pandas as pd
 from sharpv.reports.comparison import model_name
 from sharpv.reports.document import Document, Line, Section
 from sharpv.reports.markup import EMPTY, ends, fixed, p_value
+from sharpv.reports.runs import marked
 from sharpv.reports.store import Run
 from sharpv.reports.tables.paper_names import DURATIONS, SUB_TASKS, lines_of_model, same_model
 from sharpv.reports.tables.settings import settings_section
@@ -21,17 +22,20 @@ EVIDENCE = (
 )
 
 
-def document(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> Document:
-    """Two tables a model, accuracies and what stands behind them, with warnings and notes."""
+def document(
+    table: pd.DataFrame, paper: pd.DataFrame, beside: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]
+) -> Document:
+    """Two tables a model, accuracies and what stands behind them, with warnings and notes. beside: the lines of `paper`
+    that stand beside these runs."""
     sections = []
     for model, part in table.groupby("model", sort=False):
-        printed = lines_of_model(paper, str(model)).set_index("method")
+        printed = lines_of_model(beside, str(model)).set_index("method")
         printed = printed if len(printed) else printed.iloc[:, :0]
         sections += [_accuracies(str(model), part, printed), _evidence(str(model), part)]
         settings = settings_section([run for run in runs if model_name(run) == model], part)
         sections += [replace(settings, heading=f"{model}: settings")] if settings else []
-    title = "Table 4: which tokens Visual SharpV keeps, against random ones"
-    return Document(title, sections, warnings(table, runs), _notes(table, paper, runs, benchmarks))
+    title = marked("Table 4: which tokens Visual SharpV keeps, against random ones", runs)
+    return Document(title, sections, warnings(table, runs), _notes(table, paper, beside, runs, benchmarks))
 
 
 def _accuracies(model: str, part: pd.DataFrame, printed: pd.DataFrame) -> Section:
@@ -82,7 +86,9 @@ def _difference(line: pd.Series, other: str) -> str:
     return f"{fixed(value, sign=True)} {ends(low, high, sign=True)}".strip()
 
 
-def _notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]) -> list[str]:
+def _notes(
+    table: pd.DataFrame, paper: pd.DataFrame, beside: pd.DataFrame, runs: list[Run], benchmarks: Mapping[str, str]
+) -> list[str]:
     notes = [
         (
             "V-Random (dagger) chooses at random with Visual SharpV's counts per frame, V-Random (star) over the whole "
@@ -108,11 +114,13 @@ def _notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks
     if absent:
         notes.append(f"In the paper's table, not in these runs: {', '.join(absent)}.")
     for name in names:
-        if lines_of_model(paper, name).empty:
+        if lines_of_model(beside, name).empty and not lines_of_model(paper, name).empty:
+            notes.append(f"{name}: these are not the paper's benchmarks, so no row of the paper stands beside it.")
+        elif lines_of_model(beside, name).empty:
             notes.append(f"{name} is none of the paper's models: no row of the paper stands beside it.")
         if table.loc[table["model"] == name, "to_visual_diff"].isna().all():
             notes.append(f"{name}: no row named Visual SharpV was run, so nothing is compared with it.")
-    if any(same_model(name, "LLaVA-OV 7B") for name in names):
+    if any(same_model(name, "LLaVA-OV 7B") for name in beside["model"]):
         notes.append(
             "The paper's V-Random (dagger) row of LLaVA-OV 7B repeats five numbers of another row, and some of its "
             "averages are not those of its cells: docs/paper_audit.md. Do not tune towards them."

@@ -5,7 +5,7 @@
 const WRONG = 0, RIGHT = 1, FAILED = 2, MISSING = 3;
 const KINDS = { dense: "Dense", method: "Methods", "budget-matched": "Budget-matched", control: "Controls" };
 const DEFAULTS = {
-  tab: "results", line: "any", outcome: "all", benchmark: "", task: "", text: "", order: "stored",
+  tab: "results", line: "any", reference: "dense", outcome: "all", benchmark: "", task: "", text: "", order: "stored",
   kinds: "dense,method,budget-matched,control", question: "",
 };
 const settings = { ...DEFAULTS };
@@ -40,8 +40,21 @@ const percent = (share) => (share === null ? "–" : `${+(100 * share).toFixed(s
 const lineName = ({ method, row, seed }) =>
   data.lines.filter((line) => line.row === row).length > 1 ? `${method}, seed ${seed}` : method;
 
+const isLine = (value) => /^\d+$/.test(value) && Number(value) < data.lines.length;
+// What an address may set; anything else that stands there counts as not said.
+const VALID = {
+  tab: (value) => Object.hasOwn(TABS, value),
+  line: (value) => value === "any" || isLine(value),
+  reference: (value) => value === "dense" || isLine(value),
+  outcome: (value) => Object.hasOwn(OUTCOMES, value),
+  order: (value) => Object.hasOwn(ORDERS, value),
+};
+
 function readAddress() {
-  Object.assign(settings, DEFAULTS, Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+  Object.assign(settings, DEFAULTS);
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+    if (Object.hasOwn(DEFAULTS, name) && (VALID[name]?.(value) ?? true)) settings[name] = value;
+  }
 }
 
 function go(changes) {

@@ -1,14 +1,16 @@
 "use strict";
-// Which questions are listed: by benchmark, task, row, outcome and text, all held in the address.
+// Which questions are listed: by benchmark, task, row, outcome and text, all held in the address. Lost and won are said of
+// a row against another one, dense unless the address names one.
 
 const answerOf = (line, question) => data.answers[line].verdict[question];
 const failedOrWrong = (verdict) => verdict === WRONG || verdict === FAILED;
+const reference = () => (isLine(settings.reference) ? Number(settings.reference) : data.dense);
 const OUTCOMES = {
   all: { label: "any outcome", test: () => true },
-  lost: { label: "pruned wrong, dense right",
-    test: (line, q) => answerOf(data.dense, q) === RIGHT && failedOrWrong(answerOf(line, q)) },
-  won: { label: "pruned right, dense wrong",
-    test: (line, q) => failedOrWrong(answerOf(data.dense, q)) && answerOf(line, q) === RIGHT },
+  lost: { label: "row wrong, the compared one right",
+    test: (line, q, other) => answerOf(other, q) === RIGHT && failedOrWrong(answerOf(line, q)) },
+  won: { label: "row right, the compared one wrong",
+    test: (line, q, other) => failedOrWrong(answerOf(other, q)) && answerOf(line, q) === RIGHT },
   wrong: { label: "wrong", test: (line, q) => failedOrWrong(answerOf(line, q)) },
   right: { label: "right", test: (line, q) => answerOf(line, q) === RIGHT },
   failed: { label: "failed", test: (line, q) => answerOf(line, q) === FAILED },
@@ -21,8 +23,8 @@ function visibleLines() {
 }
 
 function chosenLines() {
-  if (settings.line in data.lines) return [Number(settings.line)];
-  return visibleLines().filter((line) => line !== data.dense);
+  if (isLine(settings.line)) return [Number(settings.line)];
+  return visibleLines().filter((line) => line !== data.dense && line !== reference());
 }
 
 function matches() {
@@ -31,13 +33,13 @@ function matches() {
   const hitVideo = wanted ? data.videos.map((name) => name.toLowerCase().includes(wanted)) : null;
   const found = (q) => !wanted || hit[data.prompt[q]] || hit[data.gold[q]] || hitVideo[data.video[q]] ||
     data.answers.some((line) => hit[line.text[q]]);
-  const lines = chosenLines(), { test } = OUTCOMES[settings.outcome] ?? OUTCOMES.all;
+  const lines = chosenLines(), other = reference(), { test } = OUTCOMES[settings.outcome];
   const kept = [];
   for (let q = 0; q < data.task.length; q++) {
     const [benchmark, task] = data.tasks[data.task[q]];
     if (settings.benchmark && settings.benchmark !== benchmark) continue;
     if (settings.task && settings.task !== task) continue;
-    if (settings.outcome !== "all" && !lines.some((line) => test(line, q))) continue;
+    if (settings.outcome !== "all" && !lines.some((line) => test(line, q, other))) continue;
     if (found(q)) kept.push(q);
   }
   if (settings.order === "stored") return kept;
@@ -71,6 +73,8 @@ function filterBar() {
     select("benchmark", "benchmark", [["", "all"], ...benchmarks.map(same)], (value) => ({ benchmark: value, task: "" })),
     select("task", "task", [["", "all"], ...tasks.map(same)]),
     select("line", "row", [["any", "any pruned row"], ...data.lines.map((line, i) => [String(i), lineName(line)])]),
+    select("reference", "compared with", [["dense", "dense"], ...data.lines.flatMap((line, i) =>
+      (i === data.dense ? [] : [[String(i), lineName(line)]]))]),
     select("outcome", "outcome", Object.entries(OUTCOMES).map(([name, { label }]) => [name, label])),
     select("order", "order", Object.entries(ORDERS)),
     ...kindToggles(),

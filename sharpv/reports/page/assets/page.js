@@ -4,7 +4,6 @@
 const TABS = { results: showResults, figures: showFigures, samples: showSamples };
 
 function showTab() {
-  if (!(settings.tab in TABS)) settings.tab = DEFAULTS.tab;
   for (const name of Object.keys(TABS)) {
     document.getElementById(name).hidden = name !== settings.tab;
     document.getElementById(`tab-${name}`).setAttribute("aria-selected", name === settings.tab);

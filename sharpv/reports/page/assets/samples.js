@@ -2,6 +2,7 @@
 // The list of questions, one square a line; only the rows in view are in the document. Beside it the chosen question.
 
 const ROW_HEIGHT = 24;
+const STEP = { least: 8, most: 14, all: 270 };
 const SPARE_ROWS = 8;
 const VERDICTS = ["wrong", "right", "failed", "missing"];
 let listed = [];
@@ -100,6 +101,10 @@ function showSamples(section) {
   listed = matches();
   document.getElementById("count").textContent = `${listed.length} of ${data.task.length} questions`;
   if (!listed.includes(Number(settings.question)) || settings.question === "") settings.question = String(listed[0] ?? "");
+  // With many rows narrower squares and no task, so that the question keeps its room.
+  const step = Math.max(STEP.least, Math.min(STEP.most, Math.floor(STEP.all / visibleLines().length)));
+  section.style.setProperty("--step", `${step}px`);
+  section.classList.toggle("many", step < STEP.most);
   drawHeads();
   const top = listed.indexOf(Number(settings.question)) * ROW_HEIGHT;
   drawList(list);

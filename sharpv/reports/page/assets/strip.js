@@ -140,7 +140,20 @@ function answerBox(line, question, options) {
     make("div", { class: "small" }, `VR ${percent(answers.vr[question])} · MR ${percent(answers.mr[question])}`));
 }
 
+// Visual KV that each layer holds, of the rows fed: what a memory method keeps has no place in a picture.
+function layers(held) {
+  if (!held) return null;
+  const bars = held.map((share) => make("span", { style: `height: ${100 * share}%`, title: percent(share) }));
+  const label = `visual KV held per layer: ${held.map(percent).join(", ")}`;
+  return make("div", {}, make("div", { class: "layers", role: "img", "aria-label": label }, ...bars),
+    make("div", { class: "small" }, `visual KV held in each of ${held.length} layers, of the rows fed`));
+}
+
 function stripOf(line, question, image, kept, room) {
+  return make("div", {}, fedStrip(line, question, image, kept, room), layers(kept.held[line][question % data.block]));
+}
+
+function fedStrip(line, question, image, kept, room) {
   const shape = data.shapes[data.shape[question]], place = question % data.block;
   const bits = shape && unpackBits(kept.bits[line][place], shape[0] * shape[1] * shape[2]);
   if (!bits) return make("p", { class: "empty" }, "no answer, no tokens");
@@ -173,7 +186,7 @@ async function showDetail(detail, question) {
     frames,
   ];
   let above = null;
-  const order = settings.line in data.lines ? [...new Set([data.dense, Number(settings.line), ...visibleLines()])] : visibleLines();
+  const order = isLine(settings.line) ? [...new Set([data.dense, Number(settings.line), ...visibleLines()])] : visibleLines();
   for (const line of order) {
     const { kind } = data.lines[line], alone = String(line) === settings.line;
     if (kind !== above && !alone) parts.push(make("h3", {}, KINDS[kind]));

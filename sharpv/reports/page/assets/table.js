@@ -10,7 +10,7 @@ const COLUMNS = [
   { head: "Avg.", name: "avg_acc", digits: 1, tip: "mean over the benchmarks, percent" },
   { head: "95% interval", name: "avg_acc", axis: true, tip: "of Avg.; the line is dense" },
   { head: "Δ dense", name: "diff_to_dense", prefix: "diff", digits: 1, sign: true, tip: "points, paired by question" },
-  { head: "p (Holm)", name: "p_holm", digits: 4, low: true },
+  { head: "p (Holm)", name: "p_holm", digits: 3, probability: true, low: true },
   { head: "lost", count: "lost", tip: "dense right, pruned wrong; mean over seeds; click to see them" },
   { head: "won", count: "won", tip: "dense wrong, pruned right; mean over seeds; click to see them" },
   { head: "budget %", name: "token_budget_pct", digits: 1, low: true, tip: "VR × MR" },
@@ -30,6 +30,7 @@ const shown = { kinds: new Set(Object.keys(KINDS)), text: "" };
 
 function written(column, value) {
   if (value === null || value === undefined) return "–";
+  if (column.probability && value < 0.001) return "<0.001";
   const plain = column.significant ? String(+value.toPrecision(column.significant)) : value.toFixed(column.digits ?? 1);
   return ((column.sign && value > 0 ? "+" : "") + plain).replace("-", "−");
 }
@@ -41,7 +42,7 @@ function value(column, entry) {
 function pairCount(row, outcome) {
   const lines = data.lines.flatMap((line, i) => (line.row === row && line.kind !== "dense" ? [i] : []));
   if (!lines.length) return null;
-  const counts = lines.map((line) => data.task.reduce((sum, _, q) => sum + OUTCOMES[outcome].test(line, q), 0));
+  const counts = lines.map((line) => data.task.reduce((sum, _, q) => sum + OUTCOMES[outcome].test(line, q, data.dense), 0));
   return counts.reduce((a, b) => a + b) / lines.length;
 }
 

@@ -1,0 +1,148 @@
+"""The command line: what a user or the machine did wrong is one line and exit code 2, a traceback a fault of ours"""
+
+import dataclasses
+import difflib
+import os
+import re
+import sys
+from importlib import import_module
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from tenacity import RetryError
+
+from sharpv.benchmarks.judge import require_no_secret
+from sharpv.configuration import settings
+from sharpv.configuration.configure import CONFIGS, quoted, register_resolvers, require_effect
+from sharpv.models.loaded import ModelConfig
+
+COMMANDS = {
+    "run": "sharpv.commands.run:run",
+    "calibrate": "sharpv.commands.calibrate:calibrate",
+    "demo": "sharpv.commands.demo:demo",
+    "check": "sharpv.commands.check:check",
+    "unpack": "sharpv.commands.unpack:unpack",
+    "status": "sharpv.commands.status:status",
+    "plan": "sharpv.commands.plan:plan",
+}
+"""What each command calls, as function(config, command line) -> exit code."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "map segment")
+OWN_RUNTIME_ERRORS = ("this job of the sweep", "Could not determine home directory")
+"""How the runtime errors begin that are no fault of ours: a sweep's failed job, and pathlib's without $HOME."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line, without the program's name; its exit code where Hydra does not end the process itself."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        sys.argv[1:] = overrides(arguments)
+        # Here for Hydra, which looks for configurations; in `job` again for processes that a launcher starts.
+        register_resolvers()
+        job()
+    except Exception as error:
+        return refusal(error)
+    return 0
+
+
+def overrides(arguments: list[str]) -> list[str]:
+    """A command line as Hydra takes it; ValueError for a command that there is not."""
+    first, *others = arguments or [""]
+    if first and "=" not in first and first[0] not in "-+~":
+        if first not in COMMANDS:
+            raise ValueError(f"unknown command {first!r}.{nearest(first, COMMANDS)}")
+        first = f"command={first}"
+    for argument in [first, *others]:
+        # Before Hydra, which prints the command lines of a sweep.
+        if (given := argument.partition("="))[0].lstrip("+") == "judge.base_url" and given[2] not in ("", "null"):
+            require_no_secret(given[2])
+    return [quoted(argument) for argument in [first, *others] if argument]
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+def job(config: DictConfig) -> None:
+    """One job: the whole command, or one point of a sweep."""
+    register_resolvers()
+    at = HydraConfig.get()
+    try:
+        require_effect(config, at.overrides.task)
+        settings.require(config)
+        module, function = COMMANDS[config.command].split(":")
+        code = getattr(import_module(module), function)(config, "python run.py " + " ".join(at.overrides.task))
+    except BrokenPipeError:
+        # Whoever read has enough; without this the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = refusal(error)
+    if at.mode == RunMode.MULTIRUN and code != INTERRUPTED:
+        # Hydra goes on with the other jobs and fails at the end; sys.exit would end the sweep here.
+        if code:
+            raise RuntimeError(f"this job of the sweep ended with exit code {code}")
+        return
+    sys.exit(code)
+
+
+def refusal(error: Exception) -> int:
+    """Say what a user or the machine did wrong and return exit code 2; raises what is a fault of ours."""
+    told = reason(error)
+    if told is None:
+        raise error
+    print(f"error: {told}", file=sys.stderr)
+    return 2
+
+
+def reason(error: BaseException) -> str | None:
+    """What a user is told of an error; None for one that is a fault of ours."""
+    if isinstance(error, RetryError):
+        found = error.last_attempt.exception()
+        return None if found is None else reason(found)
+    if isinstance(error, MissingConfigException):
+        return _no_such_choice(error)
+    if isinstance(error, ConfigCompositionException) and (match := re.match(r"Could not override '(.*)'", str(error))):
+        return _no_such_setting(match[1])
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read ({str(error).splitlines()[0]}): put quotes around the value"
+    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return one_line(re.sub(r"(?s)\nSee https://hydra.cc.*|\s*full_key:.*", "", str(error)))
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or one_line(str(error))}{where}; what is answered is stored, the same command goes on"
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+        return f"out of memory ({one_line(str(error))[:200] or type(error).__name__}): the same command goes on there"
+    if isinstance(error, ValueError):
+        return str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith(OWN_RUNTIME_ERRORS):
+        return str(error)
+    return None
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def nearest(name: str, valid) -> str:
+    """The nearest valid name and all of them, as a hint behind a message."""
+    near = difflib.get_close_matches(name, valid, n=1)
+    return (f" Did you mean {near[0]!r}?" if near else "") + f" There are: {', '.join(valid)}"
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group or error.options is None:
+        return one_line(str(error).split("Config search path")[0])
+    return f"unknown {group} {name!r}.{nearest(name, error.options)}"
+
+
+def _no_such_setting(name: str) -> str:
+    valid = [*settings.RULES, *(f"model.{field.name}" for field in dataclasses.fields(ModelConfig))]
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"there is no setting {name!r}.{hint} One that its file leaves out is given with a plus: +{name}=VALUE"

@@ -1,0 +1,62 @@
+"""FlashVID, inner stage: past two thirds of the layers, the tokens that the prompt's last one attends to go on.
+
+Shape suffixes: H query heads, N alive rows, E head width, V visual rows alive, K kept rows.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.ranking import highest, last_row_scores
+from sharpv.tokens import Selection
+
+
+@dataclass
+class FlashVIDInner(MemoryPruner):
+    """The attention that the prompt's last token pays the visual tokens in one late layer, averaged over heads, ranks
+    them; from the next layer on only the best are computed and cached, at their original positions.
+
+    Paper: FlashVID, ICLR 2026 (arXiv 2602.08024). Official: Fanziyang-v/FlashVID @
+    1d37422c5afcaa15ee46b5355f5ba798fa93290a.
+
+    layer: pruning_layer; the first that runs short, the layer before it gives the scores (a 28-layer model's number;
+    scale_layers=False takes it as it is). keep_ratio: llm_retention_ratio; ceil(keep_ratio * V) rows go on.
+
+    Promises: sorted, unique, declared count.
+    Complexity: O(H N E) time beside one key projection, O(H N) memory, once; the authors' is the same. No read-back.
+    Deviations: separator rows of the video count as text (officially so for LLaVA-OneVision, not for LLaVA-Video, whose
+    newlines compete). Equal scores go to the earlier token. Probabilities stay float32.
+    """
+
+    layer: int = 20
+    keep_ratio: float = 0.3
+    scale_layers: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep_ratio <= 1:
+            raise ValueError(f"keep_ratio={self.keep_ratio} is the share that goes on; choose it in (0, 1]")
+        if self.layer < 1:
+            raise ValueError(f"layer={self.layer} must be at least 1: the layer before it gives the scores")
+        self.may_keep_all = self.keep_ratio == 1
+
+    def check(self, depth: int) -> None:
+        self.first_short(depth)
+
+    def first_short(self, depth: int) -> int:
+        """The first layer that runs on the kept rows only."""
+        return scaled_layer(self.layer, depth, self.scale_layers)
+
+    def begin(self, layout: Layout) -> dict[str, torch.Tensor]:
+        """Holds `scores`, float32 (V,), high = keep, once the layer before has been entered."""
+        return {}
+
+    def keep_rows(self, layer: Layer, site: Site, state: dict[str, torch.Tensor]) -> Selection | None:
+        first_short = self.first_short(layer.depth)
+        if layer.index == first_short - 1:
+            state["scores"] = last_row_scores(layer)
+        if layer.index != first_short:
+            return None
+        best_K = highest(state["scores"], math.ceil(len(layer.alive_V) * self.keep_ratio))
+        return Selection(layer.alive_V[best_K.sort().values], positions="original")
