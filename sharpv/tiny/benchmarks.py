@@ -36,7 +36,7 @@ NEXTQA_FAMILIES = ("moving_colour", "brief_colour", "event_order", "colour_chang
 NEXTQA_VIDEOS = 90
 ACTNETQA_VIDEOS, ACTNETQA_PER_VIDEO = 42, 5
 LONG_FRAMES, LONG_VIDEOS, LONG_PER_VIDEO = 128, 48, 3
-VERSION = 1
+VERSION = 2
 Row = tuple[str, Scene, int, dict[str, Any]]
 """Name of the video, what it shows, how often each frame is repeated, and the question's columns."""
 
