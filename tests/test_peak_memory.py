@@ -36,7 +36,7 @@ def peak_of_visual(stage, frames, side, raw=None):
     states_TRX = torch.randn(frames, raw**2, 8, generator=generator)
     tower = Tower({-1: queries}, {-1: keys}, False, states_TRX, Probe(), lambda rows: pool(rows, raw, (side, side)))
     with peak_memory(torch.device("cpu")) as peak:
-        stage.select(VideoTokens(features_TPD, (side, side), tower=tower))
+        stage.select(VideoTokens(features_TPD, (side, side), tower=tower, question_QD=still_PD[:4]))
     return peak.above
 
 

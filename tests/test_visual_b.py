@@ -49,7 +49,7 @@ def test_visionzip_order_and_assignment(has_cls):
 
 
 def test_visionzip_attention_equals_the_full_softmax(monkeypatch):
-    monkeypatch.setattr("sharpv.pruners.visionzip.SCORES_AT_ONCE", 3 * RAW**2 * 10)
+    monkeypatch.setattr("sharpv.pruners.tower_attention.SCORES_AT_ONCE", 3 * RAW**2 * 10)
     for has_cls in (False, True):
         tower = tower_of(2, has_cls)
         query, key = tower.queries[-1], tower.keys[-1]

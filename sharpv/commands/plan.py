@@ -19,6 +19,7 @@ from sharpv.commands.run import grid
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
 from sharpv.metrics.flops import LanguageShape, exact_prefill, exact_vision
+from sharpv.metrics.profiling.synthetic import QWEN_FRAME
 from sharpv.metrics.profiling_models import shape_config
 from sharpv.reports.store import read_samples
 
@@ -70,7 +71,8 @@ def expected(model: Any, size: DictConfig, assumed: DictConfig) -> StageSeconds:
     """Seconds from operations, bytes and the utilisation assumed."""
     shape, rows, config = _shape(model, assumed)
     peak = assumed.peak_tflops * TERA
-    vision = exact_vision(config.vision_config, model.frames, shape.width) / (peak * assumed.utilisation.vision)
+    frames, grid = _frames(model, config)
+    vision = exact_vision(config.vision_config, frames, shape.width, grid) / (peak * assumed.utilisation.vision)
     prefill = exact_prefill(shape, rows) / (peak * assumed.utilisation.prefill)
     token = _weights_gb(model) * GIGA / (assumed.bandwidth_tb_s * TERA * assumed.utilisation.decode)
     return StageSeconds(
@@ -123,8 +125,9 @@ def _line(
 def gpu_gb(model: Any, assumed: DictConfig) -> float:
     """Weights, the dense prompt's KV cache, and one layer's activations, the larger of tower and decoder (2 bytes)."""
     shape, rows, config = _shape(model, assumed)
-    vision = config.vision_config
-    patches = model.frames * (vision.image_size // vision.patch_size) ** 2
+    vision, (frames, grid) = config.vision_config, _frames(model, config)
+    merge = getattr(vision, "spatial_merge_size", None)
+    patches = frames * (math.prod(grid) * merge**2 if merge else (vision.image_size // vision.patch_size) ** 2)
     tower = patches * (4 * vision.hidden_size + 2 * vision.intermediate_size)
     decoder = rows[0] * (4 * shape.width + 3 * shape.feed_forward)
     kv = sum(rows) * 2 * shape.kv_heads * shape.head_width
@@ -134,12 +137,22 @@ def gpu_gb(model: Any, assumed: DictConfig) -> float:
 def _shape(model: Any, assumed: DictConfig) -> tuple[LanguageShape, list[int], Any]:
     """The decoder's sizes, rows of the dense prompt by layer, and the whole configuration."""
     config = shape_config(model.name)
-    shape, vision = LanguageShape.of(config.text_config), config.vision_config
+    shape, (frames, (rows, columns)) = LanguageShape.of(config.text_config), _frames(model, config)
+    newlines = rows if getattr(config, "sharpv", None) else 0
+    return shape, [frames * (rows * columns + newlines) + assumed.text_tokens] * shape.depth, config
+
+
+def _frames(model: Any, config: Any) -> tuple[int, tuple[int, int]]:
+    """Frames that the model sees and the tokens of each; Qwen's frames are pairs, here of a video of 360 x 640."""
+    vision = config.vision_config
     if pooling := getattr(config, "pooling_shape", None):
-        visual = math.prod(pooling)
-    else:
-        visual = model.frames * math.ceil(vision.image_size // vision.patch_size / 2) ** 2 + 1
-    return shape, [visual + assumed.text_tokens] * shape.depth, config
+        return pooling[0], (pooling[1], pooling[2])
+    if hasattr(vision, "spatial_merge_size"):
+        factor = vision.patch_size * vision.spatial_merge_size
+        return -(-model.frames // vision.temporal_patch_size), (QWEN_FRAME[0] // factor, QWEN_FRAME[1] // factor)
+    side = vision.image_size // vision.patch_size / 2
+    side = math.floor(side) if getattr(model, "pooling", "bilinear") != "bilinear" else math.ceil(side)
+    return model.frames, (side, side)
 
 
 def _weights_gb(model: Any) -> float:

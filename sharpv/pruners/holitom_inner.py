@@ -12,7 +12,7 @@ from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
 from sharpv.pruners.ranking import highest, last_row_scores
 from sharpv.tokens import Selection
 
-COSINES_AT_ONCE = 2**23
+COSINES_AT_ONCE = 2**18
 
 
 @dataclass

@@ -30,6 +30,7 @@ def from_folder(folder: Path, sampling: Sampling) -> Sampled:
     pictures: dict[int, np.ndarray] = {}
     for place in dict.fromkeys(places):
         try:
+            _require_whole(files[place])
             with Image.open(files[place]) as picture:
                 pictures[place] = np.asarray(picture.convert("RGB"))
         except OSError as error:
@@ -42,6 +43,14 @@ def from_folder(folder: Path, sampling: Sampling) -> Sampled:
                 f"{_size(first)}; all pictures of a video must have one size"
             )
     return Sampled(np.stack([pictures[place] for place in places]), places, total=len(files), fps=FOLDER_FPS)
+
+
+def _require_whole(file: Path) -> None:
+    """OSError for half a file, which Pillow fills with grey once some other library has told it to take those too."""
+    content = file.read_bytes()
+    start, end = (b"IDAT", b"IEND") if file.suffix.lower() == ".png" else (b"\xff\xda", b"\xff\xd9")
+    if content.rfind(end) <= content.rfind(start):
+        raise OSError("it ends in the middle")
 
 
 def _is_picture(file: Path) -> bool:

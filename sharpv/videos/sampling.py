@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 
 
 class Sampling(Protocol):
@@ -117,6 +116,8 @@ class EvenPairs:
 
     def _spread(self, total: int, count: int) -> np.ndarray:
         """As torch.linspace(...).round() in float32; a single frame is taken twice."""
+        import torch
+
         return torch.linspace(0, total - 1, max(count, 2)).round().long().numpy()
 
 
