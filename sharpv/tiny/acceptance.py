@@ -74,7 +74,7 @@ def main(path: Path) -> int:
         asked = " and ".join(
             [f"at least {mark.least:g}"] * (mark.least > 0) + [f"at most {mark.most:g}"] * (mark.most < 100)
         )
-        print(f"{mark.name:45}{mark.measured:7.1f}   {asked:25}{'met' if mark.met else 'MISSED'}")
+        print(f"{mark.name:45}{mark.measured:7.1f}   {asked:27}{'met' if mark.met else 'MISSED'}")
     return 0 if all(mark.met for mark in found) else 1
 
 
