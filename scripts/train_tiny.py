@@ -121,7 +121,6 @@ def tower_stage(config: DictConfig, work: Path, model, frames: np.ndarray) -> No
         batch = np.concatenate([frames[v][b] for v, b in zip(chosen, beats, strict=True)])
         pixels = to_pixels(batch)
         patches = projected_patches(model, pixels)
-        side = SIDE // build.PATCH
         pooled = model.model.apply_pooling(patches)
         loss, rights = 0.0, []
         for features, patch in ((patches, build.PATCH), (pooled, 2 * build.PATCH)):
