@@ -30,7 +30,8 @@ class Shown:
     @property
     def whole(self) -> bool:
         """Whether nothing is cut off and the grid is fine enough for small things."""
-        return (self.rows, self.columns) == ((0, self.grid[0]), (0, self.grid[1])) and np.prod(self.grid) >= FINE
+        height, width = self.grid
+        return (self.rows, self.columns) == ((0, height), (0, width)) and height * width >= FINE
 
     def of(self, features_BTHWD: torch.Tensor) -> torch.Tensor:
         """The tokens (B, N, D) of videos shown this way."""
