@@ -48,11 +48,6 @@ def llava_onevision_model(model):
 
 
 @pytest.fixture(scope="session")
-def llava_onevision_inputs(inputs):
-    return inputs
-
-
-@pytest.fixture(scope="session")
 def pllava_model():
     """A random PLLaVA of the same depth, frames and grid, behind a CLIP tower with a CLS token."""
     torch.manual_seed(0)
@@ -63,13 +58,18 @@ def pllava_model():
 
 
 @pytest.fixture(scope="session")
-def pllava_inputs(inputs):
+def pllava_inputs(llava_onevision_inputs):
     ids = torch.tensor([[1, 5, 6, 7, *[199] * 288, 8, 9, 10, 11]])
-    return {"input_ids": ids, "pixel_values": inputs["pixel_values_videos"][0].clone()}
+    return {"input_ids": ids, "pixel_values": llava_onevision_inputs["pixel_values_videos"][0].clone()}
 
 
 @pytest.fixture(scope="session")
-def inputs(tokenizer):
+def inputs(llava_onevision_inputs):
+    return llava_onevision_inputs
+
+
+@pytest.fixture(scope="session")
+def llava_onevision_inputs(tokenizer):
     processor = build_processor(tokenizer)
     frames = list(render(sample_scene(3)))
     return processor(text=PROMPT.format(text="What is moving?"), videos=[frames], return_tensors="pt")

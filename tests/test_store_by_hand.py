@@ -105,8 +105,10 @@ def test_a_record_that_is_none_is_named(tmp_path, content):
 
 
 @pytest.fixture
-def small_disk():
-    """No file may grow beyond 1,000 bytes: the kernel refuses the rest as a full disk does."""
+def small_disk(monkeypatch):
+    """No file may grow beyond 1,000 bytes: the kernel refuses the rest as a full disk does. Python itself keeps half a
+    module's bytecode then, so it shall keep none."""
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     yield
