@@ -125,12 +125,10 @@ class Selection:
     def source_K(self) -> torch.Tensor:
         """The source token whose place each output row has: its own, or for a synthetic row the first merged into it.
 
-        ValueError for a synthetic row without `assign_N`.
+        No read-back: that synthetic rows come with `assign_N`, `per_frame` demands.
         """
         if self.assign_N is None:
-            if bool((self.origin_K < 0).any()):
-                raise ValueError("a selection with synthetic rows must carry assign_N, else they have no place")
-            return self.origin_K
+            return self.origin_K.clamp(min=0)
         assign_N, total = self.assign_N, len(self.assign_N)
         into_N = torch.where(assign_N < 0, len(self), assign_N)
         token_N = torch.arange(total, device=assign_N.device)

@@ -4,6 +4,7 @@ Shape suffixes: T frames, P tokens per frame, D width, N tokens, K kept rows.
 """
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -249,3 +250,20 @@ def test_features_that_are_not_finite_are_refused(method, value):
     features_TPD[4, 3, 2] = value
     with pytest.raises(ValueError, match="frame 4"):
         method.stage.select(video_of(features_TPD))
+
+
+SETTINGS = [
+    (method.stage, field.name)
+    for method in ALL
+    for field in dataclasses.fields(method.stage)
+    if field.init and isinstance(getattr(method.stage, field.name), float)
+]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), SETTINGS, ids=lambda value: value if isinstance(value, str) else repr(value)
+)
+@pytest.mark.parametrize("value", [float("nan"), True, "0.5"])
+def test_a_setting_that_is_no_finite_number_is_refused(stage, name, value):
+    with pytest.raises(ValueError, match=name):
+        dataclasses.replace(stage, **{name: value})

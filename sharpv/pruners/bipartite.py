@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
@@ -24,6 +25,7 @@ class BipartiteMerging(VisualPruner):
     keep_ratio: float = 0.25
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the share of rows kept; choose it in (0, 1]")
         self.may_keep_all = self.keep_ratio == 1

@@ -10,6 +10,7 @@ import torch
 
 from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.ranking import highest, last_row_scores
 from sharpv.tokens import Selection
 
 
@@ -64,10 +65,10 @@ class FastV(MemoryPruner):
     def keep_rows(self, layer: Layer, site: Site, state: dict[str, torch.Tensor]) -> Selection | None:
         first_short = self.first_short(layer.depth)
         if layer.index == first_short - 1:
-            state["scores"] = layer.attention_rows([-1])[:, -1].mean(0)[layer.visual_slice]
+            state["scores"] = last_row_scores(layer)
         if layer.index != first_short:
             return None
         ideal = self.keep_ratio * len(layer.alive_V)
         count = round(ideal) if self.rounding == "even" else int(ideal)
-        best_K = state["scores"].argsort(descending=True, stable=True)[:count]
+        best_K = highest(state["scores"], count)
         return Selection(layer.alive_V[best_K.sort().values], positions="original")

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.clustering import dpc_knn
 from sharpv.pruners.temporal_trees import grow, merged, roots
@@ -65,6 +66,7 @@ class FlashVID(VisualPruner):
     official: bool = False
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1 or self.expansion <= 0:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1], expansion={self.expansion} above 0")
         if not 0 <= self.selected_share <= 1:

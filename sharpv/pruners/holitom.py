@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.clustering import density_peaks, distances
 from sharpv.pruners.tower_attention import attention_received
@@ -53,6 +54,7 @@ class HoliTom(VisualPruner):
     layer: int = -1
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the share of rows kept; choose it in (0, 1]")
         if not 0 <= self.beta <= 1:

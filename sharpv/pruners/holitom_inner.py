@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
 from sharpv.pruners.ranking import highest, last_row_scores
 from sharpv.tokens import Selection
@@ -45,6 +46,7 @@ class HoliTomInner(MemoryPruner):
     scale_layers: bool = True
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the share that goes on (1 - r); choose it in (0, 1]")
         if self.layer < 1:

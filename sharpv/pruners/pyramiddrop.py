@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
 from sharpv.pruners.ranking import highest, last_row_scores
 from sharpv.tokens import Selection
@@ -41,6 +42,7 @@ class PyramidDrop(MemoryPruner):
     scale_layers: bool = True
 
     def __post_init__(self) -> None:
+        require_fields(self)
         self.layers, self.keep_ratios = tuple(self.layers), tuple(self.keep_ratios)
         if not self.layers or len(self.layers) != len(self.keep_ratios):
             raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch.nn import functional
 
+from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
@@ -28,6 +29,7 @@ class QueryRelevance(VisualPruner):
     reads_question = True
 
     def __post_init__(self) -> None:
+        require_fields(self)
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} is the share of tokens kept; choose it in (0, 1]")
         self.may_keep_all = self.keep_ratio == 1
