@@ -175,16 +175,6 @@ def test_only_the_whole_experiment_has_the_name_of_its_table(composed, options, 
     assert (experiment.name(failed=True) == f"{config.table}_partial") is named
 
 
-@pytest.mark.parametrize(
-    "wrong", ["limit=true", "limit=0", "workers=1.5", "workers=-1", "threads=0", "allow_errors=true"]
-)
-def test_numbers_that_are_none_are_refused_before_anything_runs(composed, wrong, tmp_path, monkeypatch):
-    monkeypatch.setenv("SHARPV_RESULTS", str(tmp_path))
-    with pytest.raises(ValueError, match=f"{wrong.split('=')[0]}=.* must be a whole number"):
-        command.run(composed("config", [wrong]), "test")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_reference_that_is_no_row_is_refused_before_anything_runs(composed, tmp_path, monkeypatch):
     monkeypatch.setenv("SHARPV_RESULTS", str(tmp_path))
     with pytest.raises(ValueError, match="reference='fast' is no row of this run; there are: dense, sharpv_adaptive"):

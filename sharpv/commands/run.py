@@ -30,7 +30,6 @@ def run(config: DictConfig, command: str) -> int:
     Cells whose answers and scores are all there are skipped without loading the model. Under torchrun the processes
     share the videos, and the first one scores and reports.
     """
-    _require_settings(config)
     tracking.require(config.wandb.mode)
     paths.go_offline()
     models, benchmarks = grid(config)
@@ -64,19 +63,6 @@ def run(config: DictConfig, command: str) -> int:
         return INTERRUPTED
     finally:
         processes.part()
-
-
-def _require_settings(config: DictConfig) -> None:
-    """ValueError for a number that is none or out of range, and for an unknown way of scoring."""
-    lowest = {"limit": 1, "memory_every": 0, "warm_up": 0, "allow_errors": 0, "workers": 0, "threads": 1}
-    for name, low in lowest.items():
-        given = config[name]
-        if given is None and name in ("limit", "workers", "threads"):
-            continue
-        if not isinstance(given, int) or isinstance(given, bool) or given < low:
-            raise ValueError(f"{name}={given} must be a whole number, {low} or more")
-    if config.scoring not in ("ours", "upstream"):
-        raise ValueError(f"scoring={config.scoring!r} must be ours or upstream")
 
 
 def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
