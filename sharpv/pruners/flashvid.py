@@ -15,12 +15,12 @@ from torch.nn import functional
 from sharpv.checks import require_fields
 from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.clustering import dpc_knn
+from sharpv.pruners.max_min import EXPONENT, max_min, to_segment_mean
 from sharpv.pruners.temporal_trees import grow, merged, roots
 from sharpv.pruners.tower_attention import attention_received
 from sharpv.tokens import Selection, VideoTokens, keep_all
 
 NEIGHBOURS = 7
-EXPONENT = 1e6
 
 
 @dataclass
@@ -132,25 +132,10 @@ class FlashVID(VisualPruner):
         """Places chosen in each frame, ascending (T, A)."""
         if self.choice == "attn":
             return attention_TP.argsort(dim=-1, descending=True, stable=True)[:, :count].sort().values
-        unit_TPD, tokens = functional.normalize(features_TPD, dim=-1), features_TPD.shape[1]
-        distance_TPP = 1 - unit_TPD @ unit_TPD.transpose(1, 2)
-        distance_TPP.diagonal(dim1=1, dim2=2).zero_()
-        if self.choice != "div":
-            weight_TP = attention_TP * EXPONENT
-            if self.choice == "attn_div_v2":
-                segments = features_TPD.mean(1).split(lengths)
-                mean_TD = torch.cat([mean_LD.mean(0).expand(len(mean_LD), -1) for mean_LD in segments])
-                weight_TP = weight_TP * (features_TPD @ mean_TD[:, :, None]).squeeze(-1)
-            distance_TPP *= weight_TP[:, None]
-        gap_TP = distance_TPP.topk(min(2, tokens), dim=1, largest=False).values[:, -1]
-        apart_TP, picks = torch.full_like(gap_TP, torch.inf), []
-        for _ in range(count):
-            picks.append(gap_TP.argmax(-1, keepdim=True))
-            row_TP = distance_TPP.gather(1, picks[-1][:, :, None].expand(-1, -1, tokens))[:, 0]
-            apart_TP = gap_TP = torch.minimum(apart_TP, row_TP)
-            if not (self.official and self.choice == "attn_div_v2"):
-                gap_TP.scatter_(1, picks[-1], -torch.inf)
-        return torch.cat([attention_TP[:, :0].long(), *picks], 1).sort().values
+        weight_TP = None if self.choice == "div" else attention_TP * EXPONENT
+        if self.choice == "attn_div_v2":
+            weight_TP = weight_TP * to_segment_mean(features_TPD, lengths)
+        return max_min(features_TPD, weight_TP, count, self.official and self.choice == "attn_div_v2")
 
     def trees(
         self, features_TPD: torch.Tensor, free_TP: torch.Tensor, lengths: list[int], budget: int
