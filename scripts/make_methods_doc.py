@@ -116,7 +116,7 @@ def needs(method: Method) -> str:
             return "nothing of the tower"
         layers = ", ".join(map(str, read))
         return f"tower queries and keys, layer {layers}" if layers else "the tower's states and pooling head"
-    rows = re.search(r"(attention_rows|last_row_scores)\(", inspect.getsource(method))
+    rows = re.search(r"(attention_rows|last_row_scores|scores_of_layer_before)\(", inspect.getsource(method))
     return "attention rows of single queries" if rows else "no attention"
 
 

@@ -70,7 +70,7 @@ def test_a_name_that_something_has_is_refused(copy, name, holder):
 
 @pytest.mark.slow
 def test_the_new_method_passes_what_all_methods_must_and_its_row_builds(tmp_path):
-    ignored = shutil.ignore_patterns("__pycache__", "checkpoint", "golden")
+    ignored = shutil.ignore_patterns("__pycache__", "checkpoint")
     for folder in ("sharpv", "configs", "tests", "scripts"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=ignored)
     (tmp_path / "sharpv" / "tiny" / "checkpoint").mkdir()

@@ -60,7 +60,7 @@ def test_a_key_too_few_or_too_many_is_named(released, tmp_path, kind):
         name = "language_model.base_model.model.model.surprise.weight"
         tensors[name] = torch.zeros(1)
     save_file(tensors, shard, {"format": "pt"})
-    with pytest.raises(ValueError, match=f"{kind}_keys: .*{name.rsplit('.', 2)[-2]}"):
+    with pytest.raises(ValueError, match=f"{kind}: .*{name.rsplit('.', 2)[-2]}"):
         load(tmp_path)
 
 

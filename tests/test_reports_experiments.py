@@ -57,8 +57,11 @@ def test_an_answer_or_a_score_that_was_asked_for_and_is_not_there_is_refused(fol
 
 
 def test_a_score_of_another_scoring_is_not_taken_for_it(folder, tmp_path):
-    lines = [json.loads(line) | {"scoring": "judge", "score": 1.0} for line in (folder / "scores.jsonl").open()]
-    with (folder / "scores.jsonl").open("a") as file:
+    lines = [
+        json.loads(line) | {"scoring": "judge", "score": 1.0}
+        for line in (folder / "scores.jsonl").open(encoding="utf-8")
+    ]
+    with (folder / "scores.jsonl").open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
     plain, judged = (write_record(tmp_path / f"{way}.json", {folder: {"scoring": way}}) for way in (None, "judge"))
     assert load_runs([plain])[0].answers()["score"].mean() < 1
@@ -75,12 +78,12 @@ def test_records_of_a_sweep_make_one_table(folder, tmp_path):
 
 
 def test_a_folder_that_holds_two_settings_of_a_row_shows_the_one_scored_last(folder):
-    lines = [json.loads(line) for line in (folder / "samples.jsonl").open()]
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").open(encoding="utf-8")]
     of_row = [line for line in lines if line["row"] == "fastv"]
     changed = [line | {"key": f"new-{line['key']}", "settings": "new", "vr": 0.5} for line in of_row]
-    with (folder / "samples.jsonl").open("a") as file:
+    with (folder / "samples.jsonl").open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(line) + "\n" for line in changed[:3]))
-    with (folder / "scores.jsonl").open("a") as file:
+    with (folder / "scores.jsonl").open("a", encoding="utf-8") as file:
         for line, question in zip(changed[:3], QUESTIONS, strict=False):
             file.write(json.dumps(score(question, "fastv", True) | {"key": line["key"]}) + "\n")
     answers = load_run(folder).answers()

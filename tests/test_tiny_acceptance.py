@@ -78,7 +78,7 @@ def test_tables_without_a_row_or_of_part_of_the_questions_are_refused():
 def test_the_command_ends_with_1_where_a_mark_is_missed(tmp_path, capsys):
     for name, accuracies, code in (("good", GRADED, 0), ("blind", GRADED | {"blind": 50}, 1)):
         path = tmp_path / f"{name}.csv"
-        with path.open("w", newline="") as lines:
+        with path.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, ["row", "avg_acc", "actnetqa_acc", "unanswered", "n_questions"])
             writer.writeheader()
             writer.writerows(table(accuracies).values())

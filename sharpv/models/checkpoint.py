@@ -40,14 +40,26 @@ def checkpoint_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, opened.get_tensor(name)
 
 
-def load_stock(kind: type, folder: Path, dtype: torch.dtype, attn_implementation: str) -> Any:
-    """A stock model from a folder in its own layout; ValueError as `safetensors_files` and `require_all`."""
-    safetensors_files(folder)
+def load_stock(
+    kind: type,
+    folder: Path,
+    dtype: torch.dtype,
+    attn_implementation: str,
+    released: tuple[Any, dict[str, torch.Tensor]] | None = None,
+) -> Any:
+    """A stock model from a folder; ValueError as `safetensors_files` and `require_all`.
+
+    released: for a folder in another layout than the library's, its configuration and tensors in that of the library.
+    """
+    if released is None:
+        safetensors_files(folder)
+        source: dict[str, Any] = {"pretrained_model_name_or_path": folder, "use_safetensors": True}
+    else:
+        source = {"pretrained_model_name_or_path": None, "config": released[0], "state_dict": released[1]}
     model, report = kind.from_pretrained(  # type: ignore[attr-defined]
-        folder,
+        **source,
         dtype=dtype,
         attn_implementation=attn_implementation,
-        use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
     )

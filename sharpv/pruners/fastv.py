@@ -10,7 +10,7 @@ import torch
 
 from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
-from sharpv.pruners.ranking import highest, last_row_scores
+from sharpv.pruners.ranking import highest, require_late_layer, scores_of_layer_before
 from sharpv.tokens import Selection
 
 
@@ -43,12 +43,7 @@ class FastV(MemoryPruner):
 
     def __post_init__(self) -> None:
         require_fields(self)
-        if not 0 < self.keep_ratio <= 1:
-            raise ValueError(
-                f"keep_ratio={self.keep_ratio} is the share kept after layer K (1 - R); choose it in (0, 1]"
-            )
-        if self.layer < 1:
-            raise ValueError(f"layer={self.layer} must be at least 1: the layer before it gives the scores")
+        require_late_layer(self.layer, self.keep_ratio)
         self.may_keep_all = self.keep_ratio == 1
 
     def check(self, depth: int) -> None:
@@ -63,12 +58,10 @@ class FastV(MemoryPruner):
         return {}
 
     def keep_rows(self, layer: Layer, site: Site, state: dict[str, torch.Tensor]) -> Selection | None:
-        first_short = self.first_short(layer.depth)
-        if layer.index == first_short - 1:
-            state["scores"] = last_row_scores(layer)
-        if layer.index != first_short:
+        scores_V = scores_of_layer_before(layer, self.first_short(layer.depth), state)
+        if scores_V is None:
             return None
         ideal = self.keep_ratio * len(layer.alive_V)
         count = round(ideal) if self.rounding == "even" else int(ideal)
-        best_K = highest(state["scores"], count)
+        best_K = highest(scores_V, count)
         return Selection(layer.alive_V[best_K.sort().values], positions="original")

@@ -13,6 +13,21 @@ def last_row_scores(layer: Layer) -> torch.Tensor:
     return layer.attention_rows([-1])[:, -1].mean(0)[layer.visual_slice]
 
 
+def scores_of_layer_before(layer: Layer, first_short: int, state: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """In layer `first_short` the scores of the layer before, kept in `state["scores"]` until then; None elsewhere."""
+    if layer.index == first_short - 1:
+        state["scores"] = last_row_scores(layer)
+    return state["scores"] if layer.index == first_short else None
+
+
+def require_late_layer(layer: int, keep_ratio: float) -> None:
+    """ValueError where no layer lies before `layer` to give scores, or `keep_ratio` is no share to go on with."""
+    if not 0 < keep_ratio <= 1:
+        raise ValueError(f"keep_ratio={keep_ratio} is the share that goes on; choose it in (0, 1]")
+    if layer < 1:
+        raise ValueError(f"layer={layer} must be at least 1: the layer before it gives the scores")
+
+
 def highest(scores_V: torch.Tensor, count: int) -> torch.Tensor:
     """Indices of the highest scores by falling score (K,); the earlier of equal ones first."""
     return scores_V.argsort(descending=True, stable=True)[:count]

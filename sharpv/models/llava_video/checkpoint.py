@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
-from sharpv.models.checkpoint import checkpoint_tensors, require_all
+from sharpv.models.checkpoint import checkpoint_tensors, load_stock
 from sharpv.models.llava_video.adapter import FAMILY
 
 TOWER = "model.vision_tower.vision_tower.vision_model."
@@ -86,16 +85,7 @@ def load_llava_video(
         layers -= 1
     state = {name: tensor for name, tensor in state.items() if not _behind(name, layers)}
     config = released_config(folder, tower or SIGLIP_SO400M, layers, video_token)
-    loaded: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
-        None,
-        config=config,
-        state_dict=state,
-        dtype=dtype,
-        attn_implementation=attn_implementation,
-        output_loading_info=True,
-    )
-    model, report = loaded
-    require_all(folder, model, report)
+    model = load_stock(LlavaOnevisionForConditionalGeneration, folder, dtype, attn_implementation, (config, state))
     return model.eval()
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-from sharpv.models.checkpoint import checkpoint_tensors, require_all
+from sharpv.models.checkpoint import checkpoint_tensors, load_stock
 from sharpv.models.pllava.adapter import PooledProjector
 
 WRAPPED = "language_model.base_model.model."
@@ -56,17 +55,7 @@ def load_pllava(
     """
     config = LlavaConfig.from_pretrained(folder, trust_remote_code=False)
     state = released_state(checkpoint_tensors(folder), lora_alpha)
-    loaded: Any = LlavaForConditionalGeneration.from_pretrained(
-        None,
-        config=config,
-        state_dict=state,
-        dtype=dtype,
-        attn_implementation=attn_implementation,
-        output_loading_info=True,
-        trust_remote_code=False,
-    )
-    model, report = loaded
-    require_all(folder, model, report)
+    model = load_stock(LlavaForConditionalGeneration, folder, dtype, attn_implementation, (config, state))
     return with_pooling(model)
 
 
