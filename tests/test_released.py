@@ -136,7 +136,9 @@ def test_table_4_of_the_paper_runs_unchanged_on_checkpoints_and_data_where_the_h
         "LLaVA-OneVision 7B": 4,
         "PLLaVA 7B": 4,
     }
-    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4_partial.md").read_text(encoding="utf-8")
+    assert "the mean over the 19 sub-tasks that the runs hold" in (tmp_path / "table4_partial.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.slow
