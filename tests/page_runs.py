@@ -1,7 +1,9 @@
 """Run folders of any size for tests and timings of the page: random answers and masks from a seed."""
 
 import base64
+import gzip
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,27 @@ def write_videos(folder: Path, count: int, frames: int = 8) -> None:
     for number in range(count):
         shade = np.full((frames, 48, 48, 3), (250, 120, 40 + number), np.uint8)
         write_mp4(folder / f"v{number}.mp4", shade, repeat=1)
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the contents of data scripts by id."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.data, self._id = [], {}, None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._id = dict(attributes).get("id") if tag == "script" else None
+
+    def handle_endtag(self, tag):
+        self._id = None
+
+    def handle_data(self, content):
+        if self._id:
+            self.data[self._id] = self.data.get(self._id, "") + content
+
+
+def unpacked(content):
+    return json.loads(gzip.decompress(base64.b64decode(content)))

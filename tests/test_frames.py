@@ -12,10 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from grey import HEIGHT, WIDTH, levels
 
 from sharpv.videos.frames import Evenly, Listed, Segments, decode_frames, read_video
-
-HEIGHT, WIDTH = 48, 64
 
 
 def written(path, count=12, codec="libx264", times=None):
@@ -50,11 +49,6 @@ def decoder(request, tmp_path):
 def or_refused(decoder, *unable):
     """What a decoder other than PyAV cannot read ends in an error that names PyAV."""
     return pytest.raises(ValueError, match="decoder=pyav") if decoder in unable else nullcontext()
-
-
-def levels(frames):
-    """Which frame each one is, by its grey level."""
-    return np.rint(frames[:, HEIGHT // 4 : -HEIGHT // 4, WIDTH // 2 :].mean((1, 2, 3)) / 20).astype(int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -329,45 +323,6 @@ def test_avi_is_read_by_pyav_alone(tmp_path, decoder):
         assert levels(decode_frames(path, Evenly(4, decoder))) == [0, 3, 7, 11]
 
 
-def test_a_folder_of_pictures_is_a_video(tmp_path):
-    from PIL import Image
-
-    for number in range(6):
-        Image.new("RGB", (WIDTH, HEIGHT), (20 * number,) * 3).save(tmp_path / f"{number + 1:05d}.png")
-    assert levels(decode_frames(tmp_path, 3)) == [0, 2, 5]
-
-
-def pictures(folder, numbers, size=(WIDTH, HEIGHT)):
-    from PIL import Image
-
-    for number in numbers:
-        Image.new("RGB", size, (20 * number,) * 3).save(folder / f"{number}.png")
-
-
-def test_pictures_are_taken_in_the_order_of_their_numbers(tmp_path):
-    pictures(tmp_path, range(1, 13))
-    found = read_video(tmp_path, 12)
-    assert levels(found.frames_THWC) == list(range(1, 13))
-    assert found.places == list(range(12))
-
-
-def test_hidden_files_in_a_folder_are_no_pictures(tmp_path):
-    pictures(tmp_path, (1, 2))
-    (tmp_path / "._1.png").write_bytes(b"Mac OS X")
-    (tmp_path / ".hidden.jpg").write_bytes(b"")
-    assert levels(decode_frames(tmp_path, 2)) == [1, 2]
-
-
-def test_pictures_that_cannot_make_a_video_are_named(tmp_path):
-    pictures(tmp_path, (1, 2))
-    pictures(tmp_path, (3,), (WIDTH, 2 * HEIGHT))
-    with pytest.raises(ValueError, match=r"3.png is 64 x 96 and 1.png 64 x 48"):
-        decode_frames(tmp_path, 3)
-    (tmp_path / "3.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"3.png cannot be read"):
-        decode_frames(tmp_path, 3)
-
-
 def test_a_relative_path_with_a_colon_is_a_file(tmp_path, monkeypatch, decoder):
     written(tmp_path / "a:b.mp4")
     monkeypatch.chdir(tmp_path)
@@ -386,11 +341,6 @@ def test_frames_can_be_asked_for_by_their_places(tmp_path, decoder):
     assert (levels(found.frames_THWC), found.places) == ([2, 2, 9], [2, 2, 9])
     with pytest.raises(ValueError, match="the video holds 12: it is another one"):
         read_video(path, Listed((2, 12), decoder))
-
-
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="without pictures"):
-        decode_frames(tmp_path, 3)
 
 
 def test_what_cannot_be_read_says_why(tmp_path):

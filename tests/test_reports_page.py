@@ -1,51 +1,24 @@
 """The page of a run: everything of the store is in it, nothing of it is ever markup, and it works in a browser."""
 
 import base64
-import gzip
-import json
 import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import browser
 import numpy as np
 import pytest
-from page_runs import write_run, write_videos
+from page_runs import Elements, unpacked, write_run, write_videos
 from PIL import Image
 
 from sharpv.paths import REPOSITORY
-from sharpv.reports.page.build import figure_files, write_page, write_pages
+from sharpv.reports.page.build import figure_files, write_page
 from sharpv.reports.page.data import FAILED, MISSING, QUESTIONS_A_BLOCK, RIGHT, WRONG
 from sharpv.reports.store import load_run
 
 EVIL = "</script><img src=x onerror=\"document.title='pwned'\"><!-- & {{ 7 * 7 }}"
 QUESTIONS, ROWS = 70, 4
-
-
-class Elements(HTMLParser):
-    """Tags with their attributes, and the contents of data scripts by id."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.data, self._id = [], {}, None
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self._id = dict(attributes).get("id") if tag == "script" else None
-
-    def handle_endtag(self, tag):
-        self._id = None
-
-    def handle_data(self, content):
-        if self._id:
-            self.data[self._id] = self.data.get(self._id, "") + content
-
-
-def unpacked(content):
-    return json.loads(gzip.decompress(base64.b64decode(content)))
 
 
 @pytest.fixture(scope="module")
@@ -178,40 +151,6 @@ def test_a_figure_as_svg_goes_before_its_png(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in figure_files(tmp_path)] == ["a.svg", "b.svg", "c.png"]
     assert figure_files(tmp_path / "none") == []
-
-
-def test_runs_of_one_model_make_one_page_and_of_two_models_none(tmp_path):
-    write_run(tmp_path / "a", 4, 2)
-    write_run(tmp_path / "b", 4, 2, first=4)
-    write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
-    index = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])
-    assert index["doc"] == list(range(8))
-    assert [run["folder"] for run in index["runs"]] == ["a", "b"]
-    info = json.loads((tmp_path / "b" / "run.json").read_text(encoding="utf-8"))
-    (tmp_path / "b" / "run.json").write_text(
-        json.dumps(info | {"model": info["model"] | {"name": "other"}}), encoding="utf-8"
-    )
-    with pytest.raises(ValueError, match=r"one model, these runs are of \['other', 'tiny'\]"):
-        write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", tmp_path, tmp_path)
-
-
-def test_runs_of_two_models_make_two_pages_with_figures_of_their_own(tmp_path):
-    for name, model in (("a", "small"), ("b", "large")):
-        write_run(tmp_path / name, 4, 2)
-        info = json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8"))
-        (tmp_path / name / "run.json").write_text(
-            json.dumps(info | {"model": info["model"] | {"name": model}}), encoding="utf-8"
-        )
-    pages = write_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "report.html", tmp_path)
-    assert pages == {
-        tmp_path / "report_small.html": [tmp_path / "a"],
-        tmp_path / "report_large.html": [tmp_path / "b"],
-    }
-    for page in pages:
-        drawn = {
-            figure["name"] for figure in unpacked(Elements(page.read_text(encoding="utf-8")).data["index"])["figures"]
-        }
-        assert {"budget", "efficiency"} <= drawn
 
 
 def test_the_command_needs_no_torch(made, tmp_path):

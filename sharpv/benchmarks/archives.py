@@ -192,6 +192,7 @@ def _of_zip(joined: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
             try:
                 with archive.open(item) as content:
                     yield item.filename, item.file_size, content
+            # zipfile's word for a compression that it does not know.
             except NotImplementedError as error:
                 raise ValueError(f"{item.filename}: {error}") from error
 

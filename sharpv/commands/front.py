@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
         # Here for Hydra, which looks for configurations; in `job` again for processes that a launcher starts.
         register_resolvers()
         job()
+    # `refusal` raises again whatever is a fault of ours.
     except Exception as error:
         return refusal(error)
     return 0
@@ -80,6 +81,7 @@ def job(config: DictConfig) -> None:
         # Whoever read has enough; without this the interpreter would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    # As in `main`; caught here too, since Hydra would print a traceback of its own.
     except Exception as error:
         code = refusal(error)
     if at.mode == RunMode.MULTIRUN and code != INTERRUPTED:
