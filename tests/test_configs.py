@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from sharpv.benchmarks.availability import incomplete
 from sharpv.commands import run as experiment
-from sharpv.configuration import configure
+from sharpv.configuration import configure, settings
 from sharpv.configuration.profile import choose
 
 
@@ -117,7 +117,7 @@ def test_a_mistyped_stage_names_the_valid_ones():
 
 def test_a_limit_that_is_no_whole_number_is_refused():
     with pytest.raises(ValueError, match=r"limit=0\.5"):
-        experiment.run(compose("config", ["limit=0.5"]), "test")
+        settings.require(compose("config", ["limit=0.5"]))
 
 
 def checkpoint(folder, shards=("a.safetensors",), tokenizer=True):
