@@ -14,7 +14,8 @@ from tqdm import tqdm
 from sharpv import paths
 from sharpv.answering import environment, keys, work
 from sharpv.answering.store import SCHEMA, RowStore
-from sharpv.benchmarks import upstream
+from sharpv.benchmarks import submission, upstream
+from sharpv.benchmarks.columns import headings
 from sharpv.benchmarks.judge import apply, judge_of
 from sharpv.benchmarks.samples import load_samples
 from sharpv.configuration import configure
@@ -79,6 +80,9 @@ class Cell:
             "requested": {"questions": len(self.samples), "rows": [[row.name, row.hash] for row in self.rows]},
             "scoring": self.scoring,
             "rows": {row.name: row.stages for row in self.rows},
+            "columns": headings(self.benchmark),
+            "macro": bool(self.benchmark.get("macro")),
+            "note": self.benchmark.get("note"),
             "scored_by": f"the judge {self.judge.name}" if self.judge else self.benchmark.get("offline"),
             "status": "incomplete",
         }
@@ -102,6 +106,14 @@ class Cell:
         self._require_pruning()
         self.note(status="incomplete" if errors else "complete", errors=errors)
         return errors
+
+    def submission(self) -> list[Path]:
+        """Files of answers for the benchmark's server, a row each, written to results/; none where it has no server."""
+        if (form := self.benchmark.get("submission")) is None:
+            return []
+        keys = {task.key for question in self.asked for task in question.tasks}
+        lines = [line for line in read_jsonl(self.folder / "scores.jsonl") if line["key"] in keys]
+        return submission.write(form, lines, paths.results_dir(), self.config.table, self.benchmark.name)
 
     def _score(self) -> int:
         from sharpv.benchmarks.replay import score

@@ -80,7 +80,8 @@ def annotations(benchmark: DictConfig) -> Finding:
 def download(benchmark: DictConfig) -> str:
     """The command that gets a benchmark's annotations and videos."""
     at = f" --revision {benchmark.revision}" if benchmark.get("revision") else ""
-    return f"hf download --repo-type dataset {benchmark.data}{at}"
+    login = "accept the terms on its page, then hf auth login && " if benchmark.get("gated") else ""
+    return f"{login}hf download --repo-type dataset {benchmark.data}{at}"
 
 
 def missing_videos(samples: list[Any]) -> list[Path]:

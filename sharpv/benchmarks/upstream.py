@@ -1,17 +1,21 @@
 """lmms-eval's own scoring of an answer, beside ours: called as it is installed, quirks included.
 
 Its quirks: MVBench leaves empty answers out of the denominator; NExT-QA guesses at random where it finds no option
-(here from a fixed seed, in the order of the questions); VideoMME takes "A man" for the letter A.
+(here from a fixed seed, in the order of the questions), and so do LongVideoBench and EgoSchema; VideoMME takes "A man"
+for the letter A; MLVU knows four letters of the test's six, and a kind of questions without any counts as 0.
 """
 
 import io
 import json
 import random
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -46,6 +50,26 @@ BENCHMARKS = {
         "videomme_aggregate_results",
     ),
     "nextqa": Upstream("lmms_eval.tasks.nextqa.utils", "nextqa_mc_process_results", "exact_match", None, 100.0),
+    "longvideobench": Upstream(
+        "lmms_eval.tasks.longvideobench.utils",
+        "longvideobench_process_results",
+        "lvb_acc",
+        "longvideobench_aggregate_results",
+        100.0,
+    ),
+    "mlvu_dev": Upstream(
+        "lmms_eval.tasks.mlvu.utils", "mlvu_process_results", "mlvu_percetion_score", "mlvu_aggregate_results_dev"
+    ),
+    "mlvu_test": Upstream(
+        "lmms_eval.tasks.mlvu.utils", "mlvu_process_results", "mlvu_percetion_score", "mlvu_aggregate_results_test"
+    ),
+    "egoschema": Upstream(
+        "lmms_eval.tasks.egoschema.utils",
+        "egoschema_process_results_generation",
+        "score",
+        "egoschema_aggregate_score",
+        100.0,
+    ),
 }
 """ActivityNet-QA is missing on purpose: upstream's score is its paid judge's, see `sharpv.benchmarks.judge`."""
 
@@ -86,10 +110,25 @@ def write_beside(folders: list[Path], output: Path, name: str) -> Path:
 def task_module(name: str) -> ModuleType:
     """A module of lmms-eval's tasks, imported with the environment that it reads and without its noise."""
     paths.go_offline()
+    # LongVideoBench's module imports decord for frames that it reads itself, which scoring never does.
+    absent = find_spec("decord") is None
+    if absent:
+        sys.modules["decord"] = _without_decord()
     # Importing NExT-QA's module asks the network for NLTK corpora that its multiple-choice part never uses.
-    with redirect_stderr(io.StringIO()):
-        module = import_module(name)
+    try:
+        with redirect_stderr(io.StringIO()):
+            module = import_module(name)
+    finally:
+        if absent:
+            del sys.modules["decord"]
     logger.remove()
+    return module
+
+
+def _without_decord() -> ModuleType:
+    """A module by decord's name that has its two names and reads no video."""
+    module = ModuleType("decord")
+    vars(module).update(VideoReader=None, cpu=None)
     return module
 
 
@@ -102,5 +141,8 @@ def score(benchmark: str, docs: list[dict[str, Any]], texts: list[str]) -> tuple
     process: Callable = getattr(module, rule.process)
     random.seed(0)
     items = [process(doc, [text])[rule.metric] for doc, text in zip(docs, texts, strict=True)]
-    aggregate = getattr(module, rule.aggregate)(items) if rule.aggregate else sum(map(float, items)) / len(items)
-    return items, float(aggregate) * rule.percent
+    if rule.aggregate is None:
+        return items, sum(map(float, items)) / len(items) * rule.percent
+    aggregate = getattr(module, rule.aggregate)
+    extra = [None] * (len(signature(aggregate).parameters) - 1)
+    return items, float(aggregate(items, *extra)) * rule.percent

@@ -17,6 +17,7 @@ from sharpv.answering import environment
 from sharpv.answering.cell import Cell
 from sharpv.answering.processes import Processes
 from sharpv.benchmarks import availability, upstream
+from sharpv.benchmarks.columns import require_columns
 from sharpv.commands import tracking
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
@@ -72,6 +73,7 @@ def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
     """The configurations of all models and benchmarks of a run: those of its lists, else the one chosen."""
     models = [configure.load("model", name) for name in config.models] or [config.model]
     benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
+    require_columns(benchmarks)
     return models, benchmarks
 
 
@@ -171,6 +173,8 @@ def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig
     """
     ran = [(cell.folder, 0 if cell.finished() else cell.conclude()) for cell in cells]
     for cell in cells:
+        for path in cell.submission():
+            print(f"answers for the server of {cell.benchmark.name}: {path} (sent nowhere)", flush=True)
         cell.note(command=command, reported=datetime.now(UTC).isoformat(timespec="seconds"))
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
