@@ -15,6 +15,7 @@ from sharpv import paths
 from sharpv.answering import environment, keys, work
 from sharpv.answering.store import SCHEMA, RowStore
 from sharpv.benchmarks import submission, upstream
+from sharpv.benchmarks.any_task import AnyTask, is_any
 from sharpv.benchmarks.columns import headings
 from sharpv.benchmarks.judge import apply, judge_of
 from sharpv.benchmarks.samples import load_samples
@@ -32,13 +33,16 @@ class Cell:
     def __init__(self, config: DictConfig, model: Any, rows: list[Row], benchmark: DictConfig, manager: Any):
         self.config, self.model, self.rows, self.benchmark, self.manager = config, model, rows, benchmark, manager
         self.name = f"{model.display} on {benchmark.name}"
-        self.samples = load_samples(benchmark.task, manager, config.limit)
+        self.own = AnyTask.of(benchmark) if is_any(benchmark) else None
+        limit = config.limit
+        self.samples = self.own.samples(limit) if self.own else load_samples(benchmark.task, manager, limit)
         run_key = keys.run_key(model, benchmark.name)
         self.folder = paths.results_dir() / "runs" / run_key[:16]
         self.asked = work.questions(self.samples, rows, run_key, config.memory_every)
         self.store = RowStore(self.folder)
         self.judge = judge_of(config.judge) if benchmark.get("judged") else None
-        self.scoring = keys.digest([_tasks_hash(), config.scoring, self.judge.name if self.judge else None])
+        rules = [_tasks_hash(), config.scoring, self.judge.name if self.judge else None]
+        self.scoring = keys.digest(rules + ([self.own.code_hash()] if self.own else []))
 
     @property
     def videos(self) -> list[Path]:
@@ -126,7 +130,11 @@ class Cell:
                 for question in self.asked
             }
             errors += sum(answer["status"] == "error" for answer in answers.values())
-            lines = score(answers, self.samples, self.manager, stamp)
+            lines = (
+                self._by_own_task(answers, row, stamp)
+                if self.own
+                else score(answers, self.samples, self.manager, stamp)
+            )
             scores += [line | {"row": row.name, "seed": row.seed} for line in lines]
             texts = [answers[sample.task, sample.doc_id].get("raw", "") for sample in self.samples]
             if self.judge is not None:
@@ -138,6 +146,17 @@ class Cell:
             _write(self.folder / "upstream.json", json.dumps(beside, indent=1))
         _write(self.folder / "scores.jsonl", "".join(json.dumps(line) + "\n" for line in scores))
         return errors
+
+    def _by_own_task(self, answers: dict[tuple[str, int], Any], row: Row, stamp: str) -> list[dict[str, Any]]:
+        """Score by the task's own rules and keep its aggregates, with the answers that they are of, in metrics.json."""
+        assert self.own is not None
+        lines, aggregates = self.own.score(answers, self.samples, self.folder, stamp)
+        path, who = self.folder / "metrics.json", {"row": row.name, "seed": row.seed, "benchmark": self.benchmark.name}
+        failed = sum(answer["status"] == "error" for answer in answers.values())
+        others = [one for one in json.loads(path.read_text()) if one["who"] != who] if path.exists() else []
+        found = {"who": who, "questions": len(lines), "failed": failed, "aggregates": aggregates}
+        _write(path, json.dumps([*others, found], indent=1))
+        return lines
 
     def _require_pruning(self) -> None:
         for number, row in enumerate(self.rows):

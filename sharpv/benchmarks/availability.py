@@ -71,6 +71,8 @@ def annotations(benchmark: DictConfig) -> Finding:
     name, revision = f"annotations of {benchmark.name}", benchmark.get("revision")
     if benchmark.data == "tiny":
         return Finding(name, "made on the spot by the run")
+    if benchmark.data in ("task", "local") or Path(benchmark.data).is_absolute():
+        return Finding(name, f"those that the task {benchmark.task} names")
     if paths.hub_snapshot(benchmark.data, "dataset", revision) is not None:
         return Finding(name, benchmark.data)
     page = f"size on its page, hf.co/datasets/{benchmark.data}"

@@ -30,5 +30,7 @@ def require_columns(benchmarks: list[DictConfig]) -> None:
                     f"({', '.join(BENCHMARK_COLUMNS)}): give it a heading, as in {form}"
                 )
             if column in filled:
-                raise ValueError(f"benchmarks {filled[column]!r} and {benchmark.name!r} both fill the column {column!r}")
+                raise ValueError(
+                    f"benchmarks {filled[column]!r} and {benchmark.name!r} both fill the column {column!r}"
+                )
             filled[column] = benchmark.name

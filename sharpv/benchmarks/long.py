@@ -148,9 +148,17 @@ only_15, only_60, only_600, only_3600 = (_only("duration_group", value, DURATION
 (dev_anomaly_reco, dev_count, dev_ego, dev_needle, dev_order, dev_plot, dev_topic) = (
     _only("task_type", value, DEV_TYPES) for value in DEV_TYPES
 )
-(test_anomaly_reco, test_count, test_ego, test_needle, test_order, test_plot, test_sports, test_topic, test_tutorial) = (
-    _only("task_type", value, TEST_TYPES) for value in TEST_TYPES
-)
+(
+    test_anomaly_reco,
+    test_count,
+    test_ego,
+    test_needle,
+    test_order,
+    test_plot,
+    test_sports,
+    test_topic,
+    test_tutorial,
+) = (_only("task_type", value, TEST_TYPES) for value in TEST_TYPES)
 
 
 def _result(text: str, options: list[str], gold: str, video: str) -> dict[str, Any]:

@@ -73,20 +73,24 @@ BENCHMARKS = {
 }
 """ActivityNet-QA is missing on purpose: upstream's score is its paid judge's, see `sharpv.benchmarks.judge`."""
 
+MACRO = ("mvbench", "mlvu_dev", "mlvu_test")
+"""Those whose number is the mean over their sub-tasks."""
+
 
 def compare(
     benchmark: str, samples: list[Sample], texts: list[str], scores: list[dict[str, Any]]
 ) -> dict[str, float | None]:
-    """Upstream's number and ours for one row's answers, in percent; MVBench as the mean over its sub-tasks.
+    """Upstream's number and ours for one row's answers, in percent; MVBench and MLVU as means over their sub-tasks.
 
     None for upstream's where it has no offline scoring. texts: raw answers, empty for those that failed.
     """
     name = benchmark.removeprefix("tiny_")
-    split = name == "mvbench"
     groups: dict[str, list[int]] = {}
-    for at, sample in enumerate(samples):
-        groups.setdefault(sample.task if split else name, []).append(at)
-    ours = [fmean(scores[at]["score"] for at in group) for group in groups.values()]
+    by_task: dict[str, list[float]] = {}
+    for at, (sample, line) in enumerate(zip(samples, scores, strict=True)):
+        groups.setdefault(sample.task if name == "mvbench" else name, []).append(at)
+        by_task.setdefault(sample.task if name in MACRO else name, []).append(line["score"])
+    ours = list(map(fmean, by_task.values()))
     theirs = None
     if name in BENCHMARKS:
         theirs = fmean(

@@ -16,8 +16,9 @@ from sharpv import paths
 from sharpv.answering import environment
 from sharpv.answering.cell import Cell
 from sharpv.answering.processes import Processes
-from sharpv.benchmarks import availability, upstream
+from sharpv.benchmarks import availability, metrics, upstream
 from sharpv.benchmarks.columns import require_columns
+from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.commands import tracking
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
@@ -179,7 +180,9 @@ def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print("one job of a sweep: run the whole grid without -m for its table, it finds these answers")
     else:
-        _report(config, [folder for folder, _ in ran], benchmarks)
+        _report(config, [folder for folder, _ in ran], _in_table(cells))
+        for cell in cells:
+            print(metrics.told(cell.folder, cell.benchmark.name), end="", flush=True)
     errors = sum(failed for _, failed in ran)
     if errors > config.allow_errors:
         folders = ", ".join(str(folder) for folder, failed in ran if failed)
@@ -190,9 +193,18 @@ def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig
     return 0
 
 
+def _in_table(cells: list[Cell]) -> list[DictConfig]:
+    """The benchmarks of which at least one question has a score of its own."""
+    scored = [cell.benchmark for cell in cells if any(sample.gold != UNLABELLED for sample in cell.samples)]
+    return list({benchmark.name: benchmark for benchmark in scored}.values())
+
+
 def _report(config: DictConfig, folders: list[Path], benchmarks: list[DictConfig]) -> None:
     from sharpv.reports.write import write_report
 
+    if not benchmarks:
+        print("no question has a score of its own: no table")
+        return
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
     output, paper = paths.results_dir(), paths.REPOSITORY / "results" / "paper"
     write_report(config.table, folders, output, paper, columns, config.title)
