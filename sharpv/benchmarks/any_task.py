@@ -22,6 +22,7 @@ from sharpv.benchmarks.messages import NotAskedError, asked
 from sharpv.benchmarks.samples import Sample, _first, _leaves, local_data
 from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.benchmarks.task_kind import Kind, kind_of
+from sharpv.benchmarks.upstream import decord_stands_in
 from sharpv.paths import hub_dir, tasks_dir
 
 LONGEST = 1024
@@ -127,7 +128,7 @@ class AnyTask:
             own = benchmark.get("include_path")
             raise ValueError(f"no task {name!r} in lmms-eval, in tasks/ or in include_path={own}")
         try:
-            with network_closed():
+            with decord_stands_in(), network_closed(OSError):
                 found = _leaves(get_task_dict([name], tasks, "chat"))
         except FAILURES as error:
             raise ValueError(f"task {name} cannot be built: {_told(error)}") from error
@@ -226,8 +227,8 @@ def require_scored(benchmark: DictConfig, name: str, task: Any) -> bool:
     scored = item_score(result[main]) is not None
     if not scored and benchmark.data != "task":
         raise ValueError(
-            f"process_results of {name} returns {result[main]!r} as {main}: a benchmark of one's own needs a score from "
-            "0 to 1, as a number or as {'score': 0.0 to 1.0}"
+            f"process_results of {name} returns {result[main]!r} as {main}: a benchmark of one's own needs a score "
+            "from 0 to 1, as a number or as {'score': 0.0 to 1.0}"
         )
     if benchmark.data != "task":
         _require_aggregation(name, task, main, result[main])
@@ -293,7 +294,7 @@ def _line(sample: Sample, row: dict[str, Any], value: Any) -> dict[str, Any]:
 
 def _metrics(task: Any) -> list[str]:
     """The metrics that are computed here, the main one first."""
-    return [metric["metric"] for metric in task.config.metric_list or [] if metric["metric"] != "submission"]
+    return [metric["metric"] for metric in task.config.metric_list or [] if "submission" not in metric["metric"]]
 
 
 def _aggregates(results: dict[str, Any]) -> Iterator[dict[str, Any]]:

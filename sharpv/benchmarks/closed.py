@@ -1,7 +1,6 @@
 """A closed network for foreign scoring code: what would ask a server fails at once instead of sending answers."""
 
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,24 +14,27 @@ class NetworkClosedError(BaseException):
 
 
 @contextmanager
-def network_closed() -> Iterator[None]:
-    """No connection leaves this process, whichever thread asks for one. NetworkClosedError where one is asked for."""
-    closed = _switch()
-    closed.set()
+def network_closed(error: type[BaseException] = NetworkClosedError) -> Iterator[None]:
+    """No connection leaves this process, whichever thread asks for one: `error` is raised where one is asked for.
+
+    OSError is what a machine without a network raises, which code that only tries its luck passes over.
+    """
+    raised = _raised()
+    raised.append(error)
     try:
         yield
     finally:
-        closed.clear()
+        raised.pop()
 
 
 @cache
-def _switch() -> threading.Event:
-    """Whether the network is closed; Python has no way to take an audit hook away again."""
-    closed = threading.Event()
+def _raised() -> list[type[BaseException]]:
+    """What is raised, the last first; empty while the network is open. Python cannot take an audit hook away again."""
+    raised: list[type[BaseException]] = []
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in EVENTS and closed.is_set():
-            raise NetworkClosedError(f"the network is closed while foreign code scores: {event}{arguments[-1:]}")
+        if raised and event in EVENTS:
+            raise raised[-1](f"the network is closed to tasks: {event} {arguments[-1:]}")
 
     sys.addaudithook(refuse)
-    return closed
+    return raised

@@ -58,8 +58,10 @@ def _may_be_video(path: Path) -> bool:
 
     if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tiff"):
         return False
+    found = True
     try:
         with av.open(str(path)) as container:
-            return bool(container.streams.video)
+            found = bool(container.streams.video)
     except (av.FFmpegError, OSError, ValueError):
-        return True
+        pass
+    return found

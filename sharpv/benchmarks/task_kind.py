@@ -1,6 +1,7 @@
 """In which class a task of lmms-eval is, from what its functions reach: said before anything runs."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import CodeType, ModuleType
@@ -12,8 +13,8 @@ JUDGES = (
 )
 """Names by which scoring code asks a model behind a server."""
 JUDGE_PACKAGES = ("openai", "anthropic", "requests", "aiohttp", "lmms_eval.llm_judge", "sglang", "httpx")
-SUBMISSIONS = ("generate_submission_file", "requests")
-"""Names by which an aggregation writes or sends answers for a server."""
+SENDERS = ("requests", "urlopen", "httpx")
+"""Names by which an aggregation sends answers to a server; one that only writes a file may have a score as well."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def refusal(config: dict[str, Any]) -> str | None:
 
 
 def _sends(metric: dict[str, Any]) -> str | None:
-    if metric["metric"] == "submission":
+    if "submission" in metric["metric"]:
         return "named so"
-    names = {name for name, _ in reached(metric.get("aggregation"))} & set(SUBMISSIONS)
+    names = {name for name, _ in reached(metric.get("aggregation"))} & set(SENDERS)
     return f"its aggregation reaches {', '.join(sorted(names))}" if names else None
 
 
@@ -74,7 +75,8 @@ def _judging(function: Any) -> set[str]:
         package = getattr(value, "__module__", None) or type(value).__module__
         if isinstance(value, ModuleType):
             package = value.__name__
-        if name in JUDGES or any(f"{package}.".startswith(f"{judge}.") for judge in JUDGE_PACKAGES):
+        called = callable(value) and re.search("judge|gpt", name, re.IGNORECASE)
+        if name in JUDGES or called or any(f"{package}.".startswith(f"{judge}.") for judge in JUDGE_PACKAGES):
             found.add(name)
     return found
 

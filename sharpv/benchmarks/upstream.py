@@ -9,8 +9,8 @@ import io
 import json
 import random
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -114,26 +114,28 @@ def write_beside(folders: list[Path], output: Path, name: str) -> Path:
 def task_module(name: str) -> ModuleType:
     """A module of lmms-eval's tasks, imported with the environment that it reads and without its noise."""
     paths.go_offline()
-    # LongVideoBench's module imports decord for frames that it reads itself, which scoring never does.
-    absent = find_spec("decord") is None
-    if absent:
-        sys.modules["decord"] = _without_decord()
     # Importing NExT-QA's module asks the network for NLTK corpora that its multiple-choice part never uses.
-    try:
-        with redirect_stderr(io.StringIO()):
-            module = import_module(name)
-    finally:
-        if absent:
-            del sys.modules["decord"]
+    with decord_stands_in(), redirect_stderr(io.StringIO()):
+        module = import_module(name)
     logger.remove()
     return module
 
 
-def _without_decord() -> ModuleType:
-    """A module by decord's name that has its two names and reads no video."""
+@contextmanager
+def decord_stands_in() -> Iterator[None]:
+    """A module by decord's name where it is not installed, for imports of modules that need it for frames which they
+    would read themselves: LongVideoBench's. It has the two names that they import, and reads nothing."""
+    installed = find_spec("decord")
+    if installed is not None and installed.origin is not None:
+        yield
+        return
     module = ModuleType("decord")
     vars(module).update(VideoReader=None, cpu=None)
-    return module
+    sys.modules["decord"] = module
+    try:
+        yield
+    finally:
+        del sys.modules["decord"]
 
 
 def score(benchmark: str, docs: list[dict[str, Any]], texts: list[str]) -> tuple[list[Any], float]:

@@ -39,8 +39,8 @@ def model_name(run: Run) -> str:
 
 def model_answers(runs: Sequence[Run], benchmarks: Collection[str], by_sub_task: Collection[str]) -> pd.DataFrame:
     """All answers of one model's runs to these benchmarks, failed ones as wrong, with `stratum` (the benchmark, or its
-    task for those `by_sub_task`) and `video` made unique over benchmarks. Questions whose right answer is not public are
-    left out.
+    task for those `by_sub_task`) and `video` made unique over benchmarks. Questions whose right answer is not public
+    are left out.
 
     ValueError where there is none, or where an answer is in two runs.
     """
