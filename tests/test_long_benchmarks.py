@@ -1,5 +1,6 @@
 """LongVideoBench, MLVU and EgoSchema on fixture data in their own layouts, with the bundled model."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from golden_cases.llava_onevision import task_of
+from omegaconf import OmegaConf
 
 from sharpv.benchmarks import long, submission, upstream
 from sharpv.benchmarks.columns import require_columns
