@@ -72,9 +72,10 @@ def build_table3(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
 
     High is good for accuracies, speed-ups and diff_to_dense (ours - dense); ratios are kept shares. Models in the order
     of the runs; their rows dense, methods as in the paper, budget-matched ones, controls. Columns of other benchmarks
-    stand behind the paper's. ValueError where no column holds accuracies.
+    stand behind the paper's. ValueError where no column holds accuracies, or no run knows one that is not the paper's.
     """
-    if not set(benchmarks) - {SCORE}:
+    named = {column for run in runs for column in run.info.get("columns", {})}
+    if not set(benchmarks) - {SCORE} or set(own_columns(benchmarks)) - named:
         raise ValueError(
             f"benchmarks {dict(benchmarks)} must map some of {BENCHMARK_COLUMNS}, or a column that a benchmark's own "
             "configuration names, to the runs' benchmarks"
