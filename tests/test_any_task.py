@@ -156,7 +156,8 @@ def test_a_closed_network_refuses_connections_and_opens_again():
         ("egoschema_mcppl", "refused", "multiple_choice"),
     ],
 )
-def test_the_class_of_built_in_tasks_follows_from_what_their_functions_reach(name, kind, why):
+def test_the_class_of_built_in_tasks_follows_from_what_their_functions_reach(monkeypatch, tmp_path, name, kind, why):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     from lmms_eval.tasks import TaskManager
 
     from sharpv.benchmarks.upstream import decord_stands_in
