@@ -91,10 +91,10 @@ test: setup ## style, types and all tests
 $(OLDEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)
 	echo '*' > $(OLDEST)/.gitignore
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.11.*" torchvision "transformers==5.17.*" --editable . pytest pytest-xdist hypothesis matplotlib "setuptools>=77"
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.11.*" torchvision "transformers==5.18.*" --editable . pytest pytest-xdist hypothesis matplotlib "setuptools>=77"
 	touch $@
 
-test-oldest: $(OLDEST)/installed ## tests of the core on torch 2.11 with transformers 5.17, in an environment of their own
+test-oldest: $(OLDEST)/installed ## tests of the core on torch 2.11 with transformers 5.18, in an environment of their own
 	$(OLDEST)/bin/python -m pytest $(CORE_TESTS)
 
 $(NEWEST)/installed: pyproject.toml

@@ -156,6 +156,7 @@ def test_an_interrupt_while_memory_is_measured_is_raised_behind_it(interruptible
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_exact_vision_of_qwen_equals_a_counter_on_the_real_tower(name):
     model, inputs = FAMILIES[name]()
+    model.set_attn_implementation("eager")  # torch 2.11 counts no fused attention on a CPU
     grid = tuple((inputs["video_grid_thw"][0, 1:] // 2).tolist())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"], return_dict=True)

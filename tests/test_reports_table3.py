@@ -381,3 +381,20 @@ def test_answers_of_different_devices_in_one_run_are_told(tmp_path):
     assert "MIXED devices of Tiny LLaVA-OV: answers come from one with 1 threads and one with 2" in (
         tmp_path / "table3.md"
     ).read_text(encoding="utf-8")
+
+
+def test_columns_of_other_benchmarks_stand_in_the_order_asked_under_their_own_headings(tmp_path):
+    folder = write_run(tmp_path / "run", [(DENSE, lambda _: True), (SHARPV, lambda _: True)])
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(
+        json.dumps(info | {"columns": {"mine": "My videos"}, "note": "Mine: ours"}), encoding="utf-8"
+    )
+    first, second = "tiny_videomme", "tiny_mvbench"
+    table = write_table3([folder], tmp_path, PAPER_CSV, {"mine": first, "mvbench_acc": second}, "mine")
+    assert table["mine"].notna().all()
+    assert table["gap_to_paper"].isna().all()
+    page = (tmp_path / "mine.md").read_text(encoding="utf-8")
+    assert page.index("My videos |") < page.index("MVBench |")
+    assert "VideoMME" not in page.split("## Notes")[0]
+    assert "- Mine: ours." in page
+    assert "My videos" in (tmp_path / "mine.tex").read_text(encoding="utf-8")

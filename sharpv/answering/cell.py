@@ -13,7 +13,9 @@ from tqdm import tqdm
 from sharpv import paths
 from sharpv.answering import environment, keys, work
 from sharpv.answering.store import SCHEMA, RowStore
-from sharpv.benchmarks import upstream
+from sharpv.benchmarks import submission, upstream
+from sharpv.benchmarks.any_task import AnyTask, is_any
+from sharpv.benchmarks.columns import headings
 from sharpv.benchmarks.judge import apply, judge_of
 from sharpv.benchmarks.samples import load_samples
 from sharpv.configuration.code import code_hash
@@ -34,14 +36,17 @@ class Cell:
     def __init__(self, config: DictConfig, model: Any, rows: list[Row], benchmark: DictConfig, manager: Any):
         self.config, self.model, self.rows, self.benchmark, self.manager = config, model, rows, benchmark, manager
         self.name = f"{model.display} on {benchmark.name}"
-        self.samples = load_samples(benchmark.task, manager, config.limit)
+        self.own = AnyTask.of(benchmark) if is_any(benchmark) else None
+        limit = config.limit
+        self.samples = self.own.samples(limit) if self.own else load_samples(benchmark.task, manager, limit)
         run_key = keys.run_key(model, benchmark.name)
         self.folder = paths.results_dir() / "runs" / run_key[:16]
         self.asked = work.questions(self.samples, rows, run_key, config.memory_every)
         self.store = RowStore(self.folder)
         self.judge = judge_of(config.judge) if benchmark.get("judged") else None
         judged = self.judge.name if self.judge else None
-        self.scoring = keys.digest([_tasks_hash(), code_hash(SCORING), config.scoring, judged])
+        rules = self.own.code_hash() if self.own else code_hash(SCORING)
+        self.scoring = keys.digest([_tasks_hash(), rules, config.scoring, judged])
         self.keys = [[question.tasks[number].key for question in self.asked] for number in range(len(rows))]
 
     @property
@@ -59,6 +64,10 @@ class Cell:
         """lmms-eval's own numbers for exactly these answers, where `scoring` asks for them."""
         return self.folder / f"upstream.{keys.digest([self.scoring, self.keys])[:16]}.json"
 
+    def metrics(self, number: int) -> Path:
+        """lmms-eval's own aggregates over exactly these answers of one row, where the task scores by its own rules."""
+        return self.folder / f"metrics.{keys.digest([self.scoring, self.keys[number]])[:16]}.json"
+
     def left(self, videos: set[Path] | None = None) -> list[work.Question]:
         """What has no answer yet, of these videos (None = all)."""
         return work.left(self.asked, self.store, videos)
@@ -68,13 +77,20 @@ class Cell:
         if self.left() or (self.config.scoring == "upstream" and not self.beside.exists()):
             return False
         scored = self._scored()
-        return all(key in scored for row in self.keys for key in row)
+        return all(self._is_scored(number, scored) for number in range(len(self.rows)))
+
+    def _is_scored(self, number: int, scored: set[str]) -> bool:
+        """Whether all answers of a row are among the scored, and counted together where the task does that."""
+        return scored.issuperset(self.keys[number]) and (self.own is None or self.metrics(number).exists())
 
     def _scored(self) -> set[str]:
         """Keys of the answers that have a score of this kind."""
+        return {line["key"] for line in self._scores() if not line.get("judge_error")}
+
+    def _scores(self) -> list[dict[str, Any]]:
+        """The scores of this kind."""
         lines = read_jsonl(self.folder / "scores.jsonl")
-        ours = (line for line in lines if line.get("scoring") == self.scoring)
-        return {line["key"] for line in ours if not line.get("judge_error")}
+        return [line for line in lines if line.get("scoring") == self.scoring]
 
     def begin(self, command: str) -> None:
         """Write run.json and config.yaml, status `incomplete`."""
@@ -113,6 +129,9 @@ class Cell:
             "versions": versions,
             "command": command,
             "scoring": self.scoring,
+            "columns": headings(self.benchmark),
+            "macro": bool(self.benchmark.get("macro")),
+            "note": self.benchmark.get("note"),
             "scored_by": f"the judge {self.judge.name}" if self.judge else self.benchmark.get("offline"),
             "rows": {row.name: row.stages for row in self.rows},
             "asked": [
@@ -137,20 +156,33 @@ class Cell:
         self.note(status="incomplete" if errors else "complete", errors=errors)
         return errors
 
+    def submission(self, name: str) -> list[Path]:
+        """Files of answers for the benchmark's server, a row each, written to results/ under the report's name; none
+        where it has no server."""
+        if (form := self.benchmark.get("submission")) is None:
+            return []
+        asked = {key for row in self.keys for key in row}
+        lines = [line for line in self._scores() if line["key"] in asked]
+        return submission.write(form, lines, paths.results_dir(), name, self.benchmark.name)
+
     def _score(self) -> int:
         from sharpv.benchmarks.replay import score
 
         stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
         scores, errors, beside, scored = [], 0, [], self._scored()
         for number, row in enumerate(tqdm(self.rows, "score", unit="row")):
-            if self.config.scoring == "ours" and scored.issuperset(self.keys[number]):
+            if self.config.scoring == "ours" and self._is_scored(number, scored):
                 continue
             answers = {
                 (question.sample.task, question.sample.doc_id): self.store.rows[question.tasks[number].key]
                 for question in self.asked
             }
             errors += sum(answer["status"] == "error" for answer in answers.values())
-            lines = score(answers, self.samples, self.manager, stamp)
+            lines = (
+                self._by_own_task(self.own, answers, number, stamp)
+                if self.own
+                else score(answers, self.samples, self.manager, stamp)
+            )
             scores += [line | {"row": row.name, "seed": row.seed, "scoring": self.scoring} for line in lines]
             texts = [answers[sample.task, sample.doc_id].get("raw", "") for sample in self.samples]
             if self.judge is not None:
@@ -164,6 +196,17 @@ class Cell:
         told = [line for line in scores if self.store.rows[line["key"]]["status"] == "ok"]
         append_rows(self.folder / "scores.jsonl", told)
         return errors
+
+    def _by_own_task(
+        self, own: AnyTask, answers: dict[tuple[str, int], Any], number: int, stamp: str
+    ) -> list[dict[str, Any]]:
+        """Score by the task's own rules and keep its aggregates beside the scores."""
+        row = self.rows[number]
+        lines, aggregates = own.score(answers, self.samples, self.folder, stamp)
+        who = {"row": row.name, "seed": row.seed, "benchmark": self.benchmark.name}
+        failed = sum(answer["status"] == "error" for answer in answers.values())
+        write_whole(self.metrics(number), json.dumps([who | {"failed": failed} | one for one in aggregates], indent=1))
+        return lines
 
     def _require_pruning(self) -> None:
         for number, row in enumerate(self.rows):

@@ -111,6 +111,8 @@ def annotations(benchmark: DictConfig) -> Finding:
     name, revision = f"annotations of {benchmark.name}", benchmark.get("revision")
     if benchmark.data == "tiny":
         return Finding(name, "made on the spot by the run")
+    if benchmark.data in ("task", "local") or Path(benchmark.data).is_absolute():
+        return Finding(name, f"those that the task {benchmark.task} names")
     if paths.hub_snapshot(benchmark.data, "dataset", revision) is not None:
         return Finding(name, benchmark.data)
     page = f"size on its page, hf.co/datasets/{benchmark.data}"
@@ -120,7 +122,8 @@ def annotations(benchmark: DictConfig) -> Finding:
 def download(benchmark: DictConfig) -> str:
     """The command that gets a benchmark's annotations and videos."""
     at = f" --revision {benchmark.revision}" if benchmark.get("revision") else ""
-    return f"hf download --repo-type dataset {benchmark.data}{at}"
+    login = "accept the terms on its page, then hf auth login && " if benchmark.get("gated") else ""
+    return f"{login}hf download --repo-type dataset {benchmark.data}{at}"
 
 
 def missing_videos(samples: list[Any]) -> list[Path]:

@@ -47,25 +47,31 @@ class StoredAnswers(lmms):
         """lmms-eval calls this to free a model's memory; there is no model here."""
 
 
-def score(
+def evaluate(
     rows: dict[tuple[str, int], dict[str, Any]], samples: list[Sample], manager: Any, stamp: str
-) -> list[dict[str, Any]]:
-    """Score one table row's answers to these samples; a scores row each, in the order of the samples."""
-    tasks = sorted({sample.task for sample in samples})
-    limit = max(sample.doc_id for sample in samples) + 1
+) -> dict[str, Any]:
+    """lmms-eval's results for one table row's answers to these samples."""
     # lmms-eval draws a progress bar a task that no setting turns off; errors still come as exceptions.
     with redirect_stderr(io.StringIO()):
-        results = evaluator.simple_evaluate(
+        return evaluator.simple_evaluate(
             model=StoredAnswers(rows),
-            tasks=tasks,
+            tasks=sorted({sample.task for sample in samples}),
             task_manager=manager,
-            limit=limit,
+            limit=max(sample.doc_id for sample in samples) + 1,
             bootstrap_iters=0,
             process_docs_parallel=1,
             log_samples=True,
             datetime_str=stamp,
             verbosity="ERROR",
         )
+
+
+def score(
+    rows: dict[tuple[str, int], dict[str, Any]], samples: list[Sample], manager: Any, stamp: str
+) -> list[dict[str, Any]]:
+    """Score one table row's answers to these samples; a scores row each, in the order of the samples."""
+    tasks = sorted({sample.task for sample in samples})
+    results = evaluate(rows, samples, manager, stamp)
     scored = {(task, one["doc_id"]): one for task in tasks for one in results["samples"][task]}
     found = []
     for sample in samples:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from omegaconf import DictConfig
 
 from sharpv import paths
+from sharpv.benchmarks import any_task
+from sharpv.benchmarks.any_task import is_any
 from sharpv.benchmarks.availability import Finding, annotations, download, free_gb, missing_videos, videos, weights
 from sharpv.benchmarks.judge import judge_of
 from sharpv.commands.run import grid
@@ -27,6 +29,8 @@ def check(config: DictConfig, command: str) -> int:
 
 
 def _data(benchmark: DictConfig, models: list[DictConfig]) -> list[Finding]:
+    if is_any(benchmark):
+        return any_task.findings(benchmark)
     found = annotations(benchmark)
     if found.problem or benchmark.data == "tiny":
         return [found]

@@ -15,7 +15,9 @@ from sharpv.answering import environment
 from sharpv.answering.cell import Cell
 from sharpv.answering.experiment import Experiment
 from sharpv.answering.processes import Processes
-from sharpv.benchmarks import availability, upstream
+from sharpv.benchmarks import availability, metrics, upstream
+from sharpv.benchmarks.columns import require_columns
+from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.commands import tracking
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
@@ -57,7 +59,7 @@ def run(config: DictConfig, command: str) -> int:
             _answer_all(config, [cell for cell in cells if cell.model is model], command, processes)
         # Before scoring, in which lmms-eval would wait for the others.
         processes.part()
-        return _conclude(config, cells, benchmarks, experiment) if processes.first else 0
+        return _conclude(config, cells, experiment) if processes.first else 0
     except KeyboardInterrupt:
         print("\ninterrupted; what is answered is stored: the same command goes on there", flush=True)
         return INTERRUPTED
@@ -69,6 +71,7 @@ def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
     """The configurations of all models and benchmarks of a run: those of its lists, else the one chosen."""
     models = [configure.load("model", name) for name in config.models] or [config.model]
     benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
+    require_columns(benchmarks)
     return models, benchmarks
 
 
@@ -172,17 +175,24 @@ def _is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], experiment: Experiment) -> int:
+def _conclude(config: DictConfig, cells: list[Cell], experiment: Experiment) -> int:
     """Score, write down what this command asked for, and report exactly that; the table of a sweep's jobs is another
     command, since no job knows the others."""
     errors = [cell.conclude() for cell in cells]
     failed = sum(errors) > config.allow_errors
     record = experiment.write(cells, errors, failed)
+    for cell in cells:
+        for path in cell.submission(experiment.name(failed)):
+            print(f"answers for the server of {cell.benchmark.name}: {path} (sent nowhere)", flush=True)
     if experiment.job is not None:
         every = record.with_name(record.name.replace(f"_job{experiment.job}", "_job*"))
         print(f"one job of a sweep; a table of all its jobs: python -m sharpv.reports table3 {every}")
     else:
-        _report(config, cells, benchmarks, experiment, failed)
+        _report(config, cells, _in_table(cells), experiment, failed)
+        for cell in cells:
+            if cell.own:
+                told = metrics.told([cell.metrics(number) for number in range(len(cell.rows))], cell.benchmark.name)
+                print(told, end="", flush=True)
     if failed:
         folders = ", ".join(str(cell.folder) for cell, number in zip(cells, errors, strict=True) if number)
         print(
@@ -192,12 +202,21 @@ def _conclude(config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig
     return int(failed)
 
 
+def _in_table(cells: list[Cell]) -> list[DictConfig]:
+    """The benchmarks of which at least one question has a score of its own."""
+    scored = [cell.benchmark for cell in cells if any(sample.gold != UNLABELLED for sample in cell.samples)]
+    return list({benchmark.name: benchmark for benchmark in scored}.values())
+
+
 def _report(
     config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], experiment: Experiment, failed: bool
 ) -> None:
     from sharpv.reports.terminal import essence
     from sharpv.reports.write import write_report
 
+    if not benchmarks:
+        print("no question has a score of its own: no table")
+        return
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
     name, output, paper = experiment.name(failed), paths.results_dir(), paths.REPOSITORY / "results" / "paper"
     record = paths.record_path(name)

@@ -83,7 +83,11 @@ RULES = {
     "plan.cores_per_gpu": _whole(2),
 }
 """Of each setting by its name."""
-OF_BENCHMARK = {"name": TEXT, "task": TEXT, "data": TEXT, "columns": NAMES}
+COLUMNS = Rule(
+    "a list of Table 3's columns, or a column of its own with its heading, as {my_videos: My videos}",
+    lambda value: NAMES.met(value) or (isinstance(value, Mapping) and all(holds(head, str) for head in value.values())),
+)
+OF_BENCHMARK = {"name": TEXT, "task": TEXT, "data": TEXT, "columns": COLUMNS}
 
 
 def require(config: DictConfig) -> None:

@@ -6,6 +6,7 @@ from math import nan
 import numpy as np
 import pandas as pd
 
+from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.reports.statistics import (
     Interval,
     bootstrap_interval,
@@ -39,12 +40,13 @@ def model_name(run: Run) -> str:
 
 def model_answers(runs: Sequence[Run], benchmarks: Collection[str], by_sub_task: Collection[str]) -> pd.DataFrame:
     """All answers of one model's runs to these benchmarks, failed ones as wrong, with `stratum` (the benchmark, or its
-    task for those `by_sub_task`) and `video` made unique over benchmarks.
+    task for those `by_sub_task`) and `video` made unique over benchmarks. Questions whose right answer is not public
+    are left out.
 
     ValueError where there is none, or where an answer is in two runs.
     """
     answers = pd.concat([run.answers() for run in runs], ignore_index=True)
-    answers = answers[answers["benchmark"].isin(list(benchmarks))].copy()
+    answers = answers[answers["benchmark"].isin(list(benchmarks)) & (answers["gold"] != UNLABELLED)].copy()
     if answers.empty:
         raise ValueError(
             f"no answer of model {runs[0].info['model']['name']} is for one of {sorted(set(benchmarks))}: map others"

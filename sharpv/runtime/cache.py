@@ -73,9 +73,13 @@ class PrunableLayer(DynamicLayer):
 
     @torch.no_grad()
     def close_gaps(self, shift_N: torch.Tensor, rotary: nn.Module) -> None:
-        """Rotate each stored key forward by `shift_N` positions (int64, one a stored row)."""
-        cos_1NE, sin_1NE = rotary(self.keys, shift_N[None])
-        self.keys = rotate_keys(self.keys, cos_1NE[0].to(self.keys.dtype), sin_1NE[0].to(self.keys.dtype))
+        """Rotate each stored key forward by `shift_N` positions (int64, one a stored row).
+
+        All components of a position move together, so one angle a row does for M-RoPE as well.
+        """
+        half_NE = shift_N[:, None].float() * rotary.inv_freq.to(shift_N.device, torch.float32)
+        angle_NE = torch.cat([half_NE, half_NE], dim=-1)
+        self.keys = rotate_keys(self.keys, angle_NE.cos().to(self.keys.dtype), angle_NE.sin().to(self.keys.dtype))
         self._room = None
 
     def reset(self) -> None:

@@ -80,7 +80,7 @@ class LlavaVideo(LlavaOnevision):
         return pooled_TXHW.permute(0, 2, 3, 1).flatten(1, 2)
 
     def call(self, input_ids: torch.Tensor, pixels: Any) -> dict[str, Any]:
-        """The stock class takes the rows of the video in place of its pixels, from transformers 5.23 on."""
+        """The stock class takes the rows of the video in place of its pixels, from transformers 5.18 on."""
         vision = self.encode(pixels)
         token_N, separator_S, _ = self.arranged(len(pixels), self.grid).arrangement()
         rows_ND = vision.tokens_TPD.new_empty(len(token_N) + len(separator_S), vision.tokens_TPD.shape[-1])

@@ -29,7 +29,16 @@ from sharpv.reports.tables import table3_notes, table3_text
 from sharpv.reports.tables.paper_names import published_beside
 from sharpv.reports.tables.reference import against_reference, reference_sections
 from sharpv.reports.tables.settings import settings_section
-from sharpv.reports.tables.table3_columns import ACCURACIES, BENCHMARK_COLUMNS, BY_SUB_TASK, OURS, PAPER, SCORE
+from sharpv.reports.tables.table3_columns import (
+    ACCURACIES,
+    BENCHMARK_COLUMNS,
+    OURS,
+    PAPER,
+    SCORE,
+    by_sub_task,
+    headings,
+    own_columns,
+)
 
 
 def write_table3(
@@ -43,9 +52,9 @@ def write_table3(
 ) -> pd.DataFrame:
     """Write <name>.md, <name>.csv and <name>.tex into the folder `output`; return the table, one line a row.
 
-    `benchmarks` maps the paper's columns (`BENCHMARK_COLUMNS`) to the benchmarks of the runs. Several runs of one model
-    make one table as long as no answer is in two of them. reference: a row that all others are compared with, besides
-    dense.
+    `benchmarks` maps columns to the benchmarks of the runs: the paper's (`BENCHMARK_COLUMNS`), or others', which are
+    then printed in the order asked. Several runs of one model make one table as long as no answer is in two of them.
+    reference: a row that all others are compared with, besides dense.
     """
     runs, paper = load_runs(run_dirs), pd.read_csv(paper_csv)
     table = build_table3(runs, paper, benchmarks)
@@ -55,16 +64,17 @@ def write_table3(
     write_whole(output / f"{name}.csv", csv_text(shown))
     beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
     warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, beside, runs, benchmarks)
+    heads = headings(runs, benchmarks)
     settings = {
         str(model): section
         for model, lines in table.groupby("model", sort=False)
         if (section := settings_section([run for run in runs if model_name(run) == model], lines))
     }
     compared = {} if against is None else reference_sections(shown, str(reference))
-    text = table3_text.markdown(table, beside, warnings, notes, title, settings, compared)
+    text = table3_text.markdown(table, beside, warnings, notes, title, settings, compared, heads)
     write_whole(output / f"{name}.md", text)
     stages = [f"{model}, {': '.join(line.cells)}" for model, part in settings.items() for line in part.lines]
-    write_whole(output / f"{name}.tex", table3_text.latex(table, beside, warnings, notes + stages, title))
+    write_whole(output / f"{name}.tex", table3_text.latex(table, beside, warnings, notes + stages, title, heads))
     return table
 
 
@@ -73,11 +83,15 @@ def build_table3(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
     bytes, seconds or milliseconds as named, 1e12 floating-point operations. An empty cell was not measured.
 
     High is good for accuracies, speed-ups and diff_to_dense (ours - dense); ratios are kept shares. Models in the order
-    of the runs; their rows dense, methods as in the paper, budget-matched ones, controls.
+    of the runs; their rows dense, methods as in the paper, budget-matched ones, controls. Columns of other benchmarks
+    stand behind the paper's. ValueError where no column holds accuracies, or no run knows one that is not the paper's.
     """
-    unknown = set(benchmarks) - set(BENCHMARK_COLUMNS)
-    if unknown or not set(benchmarks) & set(ACCURACIES):
-        raise ValueError(f"benchmarks {dict(benchmarks)} must map some of {BENCHMARK_COLUMNS} to the runs' benchmarks")
+    named = {column for run in runs for column in run.info.get("columns", {})}
+    if not set(benchmarks) - {SCORE} or set(own_columns(benchmarks)) - named:
+        raise ValueError(
+            f"benchmarks {dict(benchmarks)} must map some of {BENCHMARK_COLUMNS}, or a column that a benchmark's own "
+            "configuration names, to the runs' benchmarks"
+        )
     models = by_model(runs)
     table = pd.concat([_model_table(group, paper, benchmarks) for group in models.values()], ignore_index=True)
     table["p_holm"] = holm(table["p_sign_flip"].to_numpy(dtype=float))
@@ -85,18 +99,19 @@ def build_table3(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, 
 
 
 def _model_table(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
-    by_sub_task = {benchmarks[column] for column in benchmarks if column == BY_SUB_TASK}
-    answers = model_answers(runs, set(benchmarks.values()), by_sub_task)
+    answers = model_answers(runs, set(benchmarks.values()), by_sub_task(runs, benchmarks))
     dense, expected = dense_answers(answers), len(answers.drop_duplicates(QUESTION))
     name = model_name(runs[0])
     lines = [
         {"model": name, **_line(part, dense, benchmarks, expected)} for _, part in answers.groupby("row", sort=False)
     ]
-    table = pd.DataFrame(lines).reindex(columns=[*PAPER, *OURS])
+    own = own_columns(benchmarks)
+    ends = [f"{column}_{end}" for column in own for end in ("low", "high")]
+    table = pd.DataFrame(lines).reindex(columns=[*PAPER, *own, *OURS, *ends])
     beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
     published = beside.set_index(["model", "method"])["avg_acc"]
     table["paper_avg_acc"] = [published.get((name, method), nan) for method in table["method"]]
-    complete = table[list(ACCURACIES)].notna().all(axis=1)
+    complete = table[list(ACCURACIES)].notna().all(axis=1) & (not own)
     table["gap_to_paper"] = (table["avg_acc"] - table["paper_avg_acc"]).where(complete)
     return sort_rows(table, list(dict.fromkeys(paper["method"])))
 

@@ -8,14 +8,14 @@ from sharpv.reports.comparison import model_name
 from sharpv.reports.store import Run
 from sharpv.reports.tables.paper_names import of_paper
 from sharpv.reports.tables.settings import mixed_scorers, open_answers
-from sharpv.reports.tables.table3_columns import ACCURACIES
+from sharpv.reports.tables.table3_columns import ACCURACIES, own_columns
 
 MVBENCH_SUBTASKS = 20
 DAMAGED_NAMED = 5
 DEFINITIONS = (
     (
-        "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions, Avg. the mean "
-        "over the benchmarks. ActNet score runs from 0 to 5."
+        "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions unless a note says "
+        "otherwise, Avg. the mean over the benchmarks. ActNet score runs from 0 to 5."
     ),
     (
         "Intervals: 95%, percentile bootstrap, 10,000 resamples of whole videos within each sub-task or "
@@ -101,7 +101,8 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
 
     paper: the published lines that stand beside these runs.
     """
-    found = [*DEFINITIONS, *open_answers(runs)]
+    found = [*DEFINITIONS, *dict.fromkeys(f"{run.info['note']}." for run in runs if run.info.get("note"))]
+    found += open_answers(runs)
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
@@ -110,7 +111,7 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
         seeds = [f"{line['method']} {line['seeds']}" for _, line in lines.iterrows() if line["seeds"] > 1]
         if seeds:
             found.append(f"{model}, seeds: {', '.join(seeds)}; all other rows 1.")
-        for column in ACCURACIES:
+        for column in benchmarks if own_columns(benchmarks) else ACCURACIES:
             empty = lines.loc[lines[column].isna(), "method"]
             if len(empty):
                 what = "measured for no row" if len(empty) == len(lines) else f"not measured for {', '.join(empty)}"

@@ -21,6 +21,7 @@ from sharpv.reports.markup import (
     significant,
     text_table,
 )
+from sharpv.reports.tables.table3_columns import ACCURACIES, BENCHMARK_COLUMNS, HEADINGS, SCORE
 
 NUMBERED = re.compile(r"^Table \d+: ")
 GROUPS = {"budget-matched": "Budget-matched", "control": "Controls"}
@@ -69,11 +70,8 @@ def _whole(value: float) -> str:
 
 
 BENCHMARKS = (
-    Column("MVBench", "mvbench_acc", digits=1),
-    Column("VideoMME", "videomme_wo", digits=1),
-    Column("NExT-QA", "nextqa_mc", digits=1),
-    Column("ActNet-QA", "actnetqa_acc", digits=1),
-    Column("ActNet score", "actnetqa_score", _two, digits=2),
+    *(Column(HEADINGS[name], name, digits=1) for name in ACCURACIES),
+    Column(HEADINGS[SCORE], SCORE, _two, digits=2),
     Column("Avg.", "avg_acc", digits=1),
     Column("Δ dense", "diff_to_dense", _signed, digits=1, sign=True, prefix="diff"),
 )
@@ -135,14 +133,18 @@ def markdown(
     title: str,
     settings: Mapping[str, Section],
     compared: Mapping[str, Section],
+    headings: Mapping[str, str],
 ) -> str:
     """The page: title and warnings first, then per model accuracy, cost, evidence, what is `compared` with another row
-    than dense, and settings, then the notes."""
+    than dense, and settings, then the notes.
+
+    headings: of the benchmarks' columns, in their order; empty for Table 3's own.
+    """
     published = paper.set_index(["model", "method"])
     parts = [f"# {markdown_text(title)}"]
     parts += ["\n".join(f"> **{markdown_text(text)}**  " for text in warnings)] if warnings else []
     for model, lines in table.groupby("model", sort=False):
-        accuracy = _used(ACCURACY, lines)
+        accuracy = _used(_benchmarks(ACCURACY, headings), lines)
         parts += [
             f"## {markdown_text(str(model))}",
             "Accuracy in percent with 95% intervals, difference to dense in points.",
@@ -164,30 +166,38 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: list[str], title: str) -> str:
+def latex(
+    table: pd.DataFrame,
+    paper: pd.DataFrame,
+    warnings: list[str],
+    notes: list[str],
+    title: str,
+    headings: Mapping[str, str],
+) -> str:
     """One `table*` that needs only booktabs: the paper's columns, the intervals in a second, smaller line."""
     published = paper.set_index(["model", "method"])
-    width = len(PRINTED) + 1
+    printed = _benchmarks(PRINTED, headings)
+    width = len(printed) + 1
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}[t]",
         r"\centering\scriptsize\setlength{\tabcolsep}{2.5pt}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(PRINTED)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(printed)}@{{}}}}",
         r"\toprule",
-        latex_row(["Method", *_heads(PRINTED)]),
+        latex_row(["Method", *_heads(printed)]),
     ]
     for model, part in table.groupby("model", sort=False):
         lines += [r"\midrule", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textbf{{{latex_text(str(model))}}}}} \\"]
         for line, group in _with_groups(part):
             if group:
                 lines += [r"\addlinespace", rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{group}}}}} \\"]
-            lines.append(latex_row([line["method"], *(column.value(line) for column in PRINTED)]))
-            intervals = [column.interval(line) for column in PRINTED]
+            lines.append(latex_row([line["method"], *(column.value(line) for column in printed)]))
+            intervals = [column.interval(line) for column in printed]
             if any(intervals):
                 lines.append(latex_row(["", *intervals], r"\tiny "))
             if (model, line["method"]) in published.index:
                 paper_line = cast(pd.Series, published.loc[(model, line["method"])])
-                lines.append(latex_row(["(paper)", *(column.printed(paper_line) for column in PRINTED)], r"\itshape "))
+                lines.append(latex_row(["(paper)", *(column.printed(paper_line) for column in printed)], r"\itshape "))
     caption = [r"\textbf{" + latex_text(warning) + "}" for warning in warnings]
     caption.append(
         latex_text(NUMBERED.sub("", title))
@@ -203,6 +213,17 @@ def latex(table: pd.DataFrame, paper: pd.DataFrame, warnings: list[str], notes: 
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _benchmarks(columns: tuple[Column, ...], headings: Mapping[str, str]) -> tuple[Column, ...]:
+    """These columns with those of the benchmarks asked for in the place of Table 3's, where headings are given."""
+    if not headings:
+        return columns
+    of_table3 = {column.name: column for column in columns if column.name in BENCHMARK_COLUMNS}
+    asked = [of_table3.get(name) or Column(head, name, digits=1) for name, head in headings.items()]
+    first = next(at for at, column in enumerate(columns) if column.name in of_table3)
+    others = [column for column in columns if column.name not in of_table3]
+    return (*others[:first], *asked, *others[first:])
 
 
 def _used(columns: tuple[Column, ...], lines: pd.DataFrame) -> tuple[Column, ...]:

@@ -1,0 +1,189 @@
+"""Long-video benchmarks as lmms-eval tasks: LongVideoBench (val), MLVU (dev and test), EgoSchema (subset and full).
+
+Prompts are those of lmms-eval 0.7.3 and PLLaVA's MVBench form where a task's `settings` say so; videos lie where
+upstream looks for them. No subtitles. Scores are ours: every question counts, nothing is guessed, and an answer without
+a letter is wrong and counted. Deviation: MLVU test has no closing words upstream, and gets those of dev.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from sharpv.benchmarks.scoring import parse_letter
+from sharpv.benchmarks.submission import UNLABELLED
+from sharpv.models.pllava.prompts import multiple_choice
+from sharpv.paths import hub_dir
+
+Doc = dict[str, Any]
+Settings = dict[str, Any] | None
+DURATIONS = (15, 60, 600, 3600)
+"""LongVideoBench's groups: videos of up to so many seconds."""
+DEV_TYPES = ("anomaly_reco", "count", "ego", "needle", "order", "plotQA", "topic_reasoning")
+TEST_TYPES = (
+    *("anomaly_reco", "count", "ego", "needleQA", "order", "plotQA", "sportsQA", "topic_reasoning", "tutorialQA"),
+)
+LETTERED = re.compile(r"^\(([A-Z])\)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+"""An option's line in a question of MLVU: "(A) a boat"."""
+
+
+def longvideobench_options(doc: Doc) -> list[str]:
+    """Its three to five options; "N/A" fills the rest up."""
+    return [doc[f"option{number}"] for number in range(5) if doc[f"option{number}"] != "N/A"]
+
+
+def longvideobench_text(doc: Doc, settings: Settings = None) -> str:
+    return _asked(doc["question"], longvideobench_options(doc), settings)
+
+
+def longvideobench_target(doc: Doc) -> str:
+    return _letter(doc["correct_choice"], longvideobench_options(doc), "correct_choice")
+
+
+def longvideobench_results(doc: Doc, results: list[str]) -> dict[str, Any]:
+    options, gold = longvideobench_options(doc), longvideobench_target(doc)
+    return {"accuracy": _result(results[0], options, gold, doc["video_path"])}
+
+
+def longvideobench_video(doc: Doc, settings: Settings = None) -> list[str]:
+    return [str(_inside(hub_dir() / "datasets" / "longvideobench" / "videos", doc["video_path"]))]
+
+
+def mlvu_options(doc: Doc) -> list[str]:
+    """The options that stand in the question: four in dev, six in test. ValueError where they are not A, B, C, ..."""
+    found = LETTERED.findall(doc["question"])
+    letters = "".join(letter for letter, _ in found)
+    if len(letters) < 2 or letters != ascii_uppercase[: len(letters)]:
+        raise ValueError(f"question {doc['question']!r} holds no lines of options (A), (B), ..., but {letters!r}")
+    return [text for _, text in found]
+
+
+def mlvu_text(doc: Doc, settings: Settings = None) -> str:
+    settings = settings or {}
+    if settings.get("style") == "pllava":
+        question = LETTERED.split(doc["question"], maxsplit=1)[0].strip()
+        return multiple_choice(question, mlvu_options(doc), "mvbench")
+    return f"{doc['question']}{settings['post_prompt']}"
+
+
+def mlvu_target(doc: Doc) -> str:
+    """Its letter; ValueError where that is none of the question's options, as for two questions of the dev set."""
+    answer, letters = doc["answer"], ascii_uppercase[: len(mlvu_options(doc))]
+    if not isinstance(answer, str) or len(answer) != 1 or answer not in letters:
+        raise ValueError(f"answer {answer!r} is none of the letters {letters}")
+    return answer
+
+
+def mlvu_results(doc: Doc, results: list[str]) -> dict[str, Any]:
+    """Of one cluster are all questions about a video, whatever their type: 120 videos of dev have two."""
+    return {"accuracy": _result(results[0], mlvu_options(doc), mlvu_target(doc), doc["video_name"])}
+
+
+def mlvu_dev_video(doc: Doc, settings: Settings = None) -> list[str]:
+    return [str(_inside(hub_dir() / "mlvu", doc["video_name"]))]
+
+
+def mlvu_test_video(doc: Doc, settings: Settings = None) -> list[str]:
+    return [str(_inside(hub_dir() / "mlvu_test", doc["video_name"]))]
+
+
+def egoschema_options(doc: Doc) -> list[str]:
+    """The five options without their letters."""
+    return [re.sub(r"^[A-E]\.\s*", "", option) for option in doc["option"]]
+
+
+def egoschema_text(doc: Doc, settings: Settings = None) -> str:
+    settings = settings or {}
+    if settings.get("style") == "pllava":
+        return multiple_choice(doc["question"], egoschema_options(doc), "mvbench")
+    return "\n".join([doc["question"], *doc["option"]]) + settings["post_prompt"]
+
+
+def egoschema_target(doc: Doc) -> str:
+    """The letter of `answer`, a number that is released as text or number; UNLABELLED where it is not public."""
+    if doc["answer"] is None or str(doc["answer"]) == "":
+        return UNLABELLED
+    return _letter(doc["answer"], doc["option"], "answer")
+
+
+def egoschema_results(doc: Doc, results: list[str]) -> dict[str, Any]:
+    """Clusters are clips; that some clips are cut from the same film (347 films for 500 clips) is not released."""
+    gold, clip = egoschema_target(doc), str(doc["video_idx"])
+    return {"accuracy": _result(results[0], egoschema_options(doc), gold, clip)}
+
+
+def egoschema_video(doc: Doc, settings: Settings = None) -> list[str]:
+    folder = hub_dir() / "egoschema" / "videos"
+    places = [_inside(folder, f"{doc['video_idx']}.{ending}") for ending in ("mp4", "MP4")]
+    return [str(next((place for place in places if place.exists()), places[0]))]
+
+
+def problem(doc: Doc) -> str | None:
+    """Why a question of these benchmarks cannot be asked or scored; None where it can or where it is of another."""
+    try:
+        if "option0" in doc:
+            longvideobench_target(doc)
+        elif "option" in doc:
+            egoschema_target(doc)
+        elif "task_type" in doc and "video_name" in doc:
+            mlvu_target(doc)
+    except (ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def _only(column: str, value: Any, known: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """Picks the questions of one group. ValueError for a question of none: it would be asked nowhere."""
+
+    def pick(docs: Any) -> Any:
+        if unknown := sorted(set(docs[column]) - set(known), key=str):
+            raise ValueError(f"{column} {unknown} of the annotations are none of {list(known)}: nothing would ask them")
+        return docs.filter(lambda doc: doc[column] == value)
+
+    return pick
+
+
+only_15, only_60, only_600, only_3600 = (_only("duration_group", value, DURATIONS) for value in DURATIONS)
+(dev_anomaly_reco, dev_count, dev_ego, dev_needle, dev_order, dev_plot, dev_topic) = (
+    _only("task_type", value, DEV_TYPES) for value in DEV_TYPES
+)
+(
+    test_anomaly_reco,
+    test_count,
+    test_ego,
+    test_needle,
+    test_order,
+    test_plot,
+    test_sports,
+    test_topic,
+    test_tutorial,
+) = (_only("task_type", value, TEST_TYPES) for value in TEST_TYPES)
+
+
+def _result(text: str, options: list[str], gold: str, video: str) -> dict[str, Any]:
+    parsed = parse_letter(text, options)
+    return {"score": float(parsed == gold), "video": video, "answered": parsed is not None, "parsed": parsed or ""}
+
+
+def _asked(question: str, options: list[str], settings: Settings) -> str:
+    settings = settings or {}
+    if settings.get("style") == "pllava":
+        return multiple_choice(question, options, "mvbench")
+    lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
+    return "\n".join([question, *lines, settings["post_prompt"]])
+
+
+def _letter(number: Any, options: list[str], field: str) -> str:
+    """The letter of an option's number. ValueError where the number is none of the options'."""
+    if str(number) not in map(str, range(len(options))):
+        raise ValueError(f"{field} {number!r} is none of the numbers 0 to {len(options) - 1}")
+    return ascii_uppercase[int(number)]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of a folder. ValueError for a name that leads out of it."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"video {name!r} would lie outside {folder}")
+    return path
