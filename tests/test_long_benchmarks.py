@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 
 from sharpv.benchmarks import long, submission, upstream
 from sharpv.benchmarks.columns import require_columns
+from sharpv.benchmarks.validation import problem
 from sharpv.configuration import configure
-from sharpv.reports.store import read_jsonl
+from sharpv.files import read_jsonl
 
 FIXTURES = Path(__file__).parent / "fixtures" / "hub_home"
 NAMES = ["mlvu_test", "longvideobench", "mlvu_dev", "egoschema"]
@@ -220,11 +221,11 @@ def test_gold_answers_are_read_as_text_or_number_and_only_where_they_are_public(
 
 def test_gold_answers_that_are_none_of_the_options_are_told():
     dev, val, ego = docs("mlvu_dev")[0], docs("longvideobench")[0], docs("egoschema")[0]
-    assert "none of the letters ABCD" in long.problem(dev | {"answer": "4 boats"})
-    assert "none of the numbers 0 to 4" in long.problem(val | {"correct_choice": -1})
-    assert "none of the numbers 0 to 4" in long.problem(ego | {"answer": "7"})
-    assert "holds no lines of options" in long.problem(dev | {"question": "How many?"})
-    assert [long.problem(doc) for doc in (dev, val, ego)] == [None] * 3
+    assert "none of the letters ABCD" in problem(dev | {"answer": "4 boats"})
+    assert "none of the numbers 0 to 4" in problem(val | {"correct_choice": -1})
+    assert "none of the numbers 0 to 4" in problem(ego | {"answer": "7"})
+    assert "holds no lines of options" in problem(dev | {"question": "How many?"})
+    assert [problem(doc) for doc in (dev, val, ego)] == [None] * 3
 
 
 def test_questions_of_an_unknown_kind_are_told_and_not_left_out():

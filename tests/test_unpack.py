@@ -69,9 +69,10 @@ def test_parts_are_joined_by_their_numbers(snapshot, tmp_path, name, count):
     assert unpacked(snapshot, tmp_path / "videos") == 0
 
 
-def test_parts_with_letters_are_joined_by_them(snapshot, tmp_path):
-    for ending, part in zip(("aa", "ab", "ac"), split(tar_bytes(), 3), strict=True):
-        (snapshot / f"x.tar.{ending}").write_bytes(part)
+@pytest.mark.parametrize("name", ["x.tar.{}", "x.tar.part.{}", "x.tar.part-{}"])
+def test_parts_with_letters_are_joined_by_them(snapshot, tmp_path, name):
+    for letters, part in zip(("aa", "ab", "ac"), split(tar_bytes(), 3), strict=True):
+        (snapshot / name.format(letters)).write_bytes(part)
     unpacked(snapshot, tmp_path / "videos")
     assert found(tmp_path / "videos") == FILES
 

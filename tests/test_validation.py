@@ -71,7 +71,8 @@ def home(tmp_path, monkeypatch):
 
 
 def annotations(home, pattern):
-    (path,) = (home / "hub").glob(f"datasets--*/snapshots/*/{pattern}")
+    dataset, file = pattern.split("/", 1)
+    (path,) = (home / "hub").glob(f"datasets--*--{dataset}/snapshots/*/{file}")
     return path
 
 
@@ -96,11 +97,11 @@ def samples(benchmark, limit=None):
 @pytest.mark.parametrize(
     ("benchmark", "pattern", "changes", "told"),
     [
-        ("sharpv_nextqa", "MC/*.parquet", {"answer": 5}, "answer 5 is none of the numbers"),
-        ("sharpv_nextqa", "MC/*.parquet", {"a4": None}, "option E of a0 to a4 is None"),
-        ("sharpv_videomme", "videomme/*.parquet", {"answer": "E"}, "answer 'E' is none of the letters"),
-        ("sharpv_actnetqa", "data/*.parquet", {"answer": None}, "answer None holds no word"),
-        ("sharpv_mvbench_action_antonym", "json/action_antonym.json", {"answer": "purple"}, "answer 'purple'"),
+        ("sharpv_nextqa", "NExTQA/MC/*.parquet", {"answer": 5}, "answer 5 is none of the numbers"),
+        ("sharpv_nextqa", "NExTQA/MC/*.parquet", {"a4": None}, "option E of a0 to a4 is None"),
+        ("sharpv_videomme", "Video-MME/videomme/*.parquet", {"answer": "E"}, "answer 'E' is none of the letters"),
+        ("sharpv_actnetqa", "ActivityNetQA/data/*.parquet", {"answer": None}, "answer None holds no word"),
+        ("sharpv_mvbench_action_antonym", "MVBench/json/action_antonym.json", {"answer": "purple"}, "answer 'purple'"),
     ],
 )
 def test_a_broken_row_is_an_error_of_its_own_and_the_others_are_scored(home, capsys, benchmark, pattern, changes, told):
@@ -125,7 +126,7 @@ def test_a_broken_row_is_an_error_of_its_own_and_the_others_are_scored(home, cap
 
 
 def test_a_task_without_any_question_that_can_be_asked_stops_before_the_run(home):
-    path = annotations(home, "MC/*.parquet")
+    path = annotations(home, "NExTQA/MC/*.parquet")
     rows = pd.read_parquet(path).drop(columns="a4")
     rows.to_parquet(path)
     with pytest.raises(
@@ -135,7 +136,7 @@ def test_a_task_without_any_question_that_can_be_asked_stops_before_the_run(home
 
 
 def test_annotations_are_read_from_the_files_that_are_there(home):
-    path = annotations(home, "json/action_antonym.json")
+    path = annotations(home, "MVBench/json/action_antonym.json")
     rows = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(rows[:1]), encoding="utf-8")
     name = "sharpv_mvbench_action_antonym"
@@ -154,7 +155,7 @@ def test_annotations_are_read_from_the_files_that_are_there(home):
     "content", [b"", b"[", b"[]", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", None]
 )
 def test_an_annotation_file_that_cannot_be_read_is_named(home, content):
-    path = annotations(home, "json/action_antonym.json")
+    path = annotations(home, "MVBench/json/action_antonym.json")
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -196,10 +197,10 @@ def test_half_a_parquet_file_and_a_pointer_are_broken(tmp_path):
 @pytest.mark.parametrize(
     ("benchmark", "pattern", "field"),
     [
-        ("sharpv_nextqa", "MC/*.parquet", None),
-        ("sharpv_videomme", "videomme/*.parquet", "videoID"),
-        ("sharpv_actnetqa", "data/*.parquet", "video_name"),
-        ("sharpv_mvbench_action_antonym", "json/action_antonym.json", "video"),
+        ("sharpv_nextqa", "NExTQA/MC/*.parquet", None),
+        ("sharpv_videomme", "Video-MME/videomme/*.parquet", "videoID"),
+        ("sharpv_actnetqa", "ActivityNetQA/data/*.parquet", "video_name"),
+        ("sharpv_mvbench_action_antonym", "MVBench/json/action_antonym.json", "video"),
     ],
 )
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/../../../x", "x" * 300, "a\0b"])

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sharpv.benchmarks.validation import POINTER
 
 NAME = re.compile(r"(?P<whole>.+?)(?:_(?P<before>\d+))?\.(?P<kind>zip|tar|tgz)(?P<packing>\.(?:gz|bz2|xz))?", re.I)
-PART = re.compile(r"\.(?:part)?-?(?:(?P<number>\d+)|(?P<letters>[a-z]{2,}))", re.I)
+PART = re.compile(r"\.(?:part\.?)?-?(?:(?P<number>\d+)|(?P<letters>[a-z]{2,}))", re.I)
 OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open))
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError)
 BLOCK = 512

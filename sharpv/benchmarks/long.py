@@ -119,20 +119,6 @@ def egoschema_video(doc: Doc, settings: Settings = None) -> list[str]:
     return [str(next((place for place in places if place.exists()), places[0]))]
 
 
-def problem(doc: Doc) -> str | None:
-    """Why a question of these benchmarks cannot be asked or scored; None where it can or where it is of another."""
-    try:
-        if "option0" in doc:
-            longvideobench_target(doc)
-        elif "option" in doc:
-            egoschema_target(doc)
-        elif "task_type" in doc and "video_name" in doc:
-            mlvu_target(doc)
-    except (ValueError, KeyError, TypeError) as error:
-        return str(error)
-    return None
-
-
 def _only(column: str, value: Any, known: tuple[Any, ...]) -> Callable[[Any], Any]:
     """Picks the questions of one group. ValueError for a question of none: it would be asked nowhere."""
 

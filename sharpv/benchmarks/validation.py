@@ -8,8 +8,11 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from sharpv.benchmarks import long
+from sharpv.benchmarks.submission import UNLABELLED
+
 Doc = dict[str, Any]
-VIDEOS = ("video", "videoID", "video_name")
+VIDEOS = ("video", "videoID", "video_name", "video_path", "video_idx")
 """Columns that name a row's video."""
 ENDINGS = (".json", ".jsonl", ".parquet")
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -19,15 +22,22 @@ FALLBACKS = {"doc_to_text": "", "doc_to_target": "", "doc_to_visual": []}
 def problem(doc: Doc) -> str | None:
     """Why a question cannot be asked or scored, with the field and its value; None where it can.
 
-    Its columns say what it is: `candidates` MVBench, `options` VideoMME, `a0` NExT-QA, else an open answer. The right
-    answer must be one of the options and stand there once; two wrong options may be alike, since an answer that gives
-    their text names neither.
+    Its columns say what it is: `correct_choice` LongVideoBench, `video_idx` EgoSchema, `candidates` MLVU where there is
+    a `video_name` and MVBench where not, `options` VideoMME, `a0` NExT-QA, else an open answer. The right answer must be
+    one of the options and stand there once; two wrong options may be alike, since an answer that gives their text names
+    neither.
     """
     if not _is_text(doc.get("question")):
         return f"question {doc.get('question')!r} is no text"
     column = next((column for column in VIDEOS if column in doc), "video")
     if not _is_text(doc.get(column)) and not _is_number(doc.get(column)):
         return f"{column} {doc.get(column)!r} names no video"
+    if "correct_choice" in doc:
+        return _long(doc, long.longvideobench_options, long.longvideobench_target)
+    if "video_idx" in doc:
+        return _long(doc, long.egoschema_options, long.egoschema_target)
+    if "candidates" in doc and "video_name" in doc:
+        return _long(doc, long.mlvu_options, long.mlvu_target)
     if "candidates" in doc:
         return _choices(doc["candidates"], "candidates") or _mvbench(doc)
     if "options" in doc:
@@ -47,6 +57,15 @@ def _choices(options: Any, field: str) -> str | None:
         return f"{field} are {len(options)} options; there are letters for {len(ascii_uppercase)}"
     wrong = next((number for number, option in enumerate(options) if not _is_text(option)), None)
     return None if wrong is None else f"option {ascii_uppercase[wrong]} of {field} is {options[wrong]!r}, no text"
+
+
+def _long(doc: Doc, options_of: Callable[[Doc], list[str]], target_of: Callable[[Doc], str]) -> str | None:
+    try:
+        options, target = options_of(doc), target_of(doc)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+    right = None if target == UNLABELLED else options[ascii_uppercase.index(target)]
+    return _choices(options, "options") or (_once(right, options) if right else None)
 
 
 def _mvbench(doc: Doc) -> str | None:
