@@ -17,7 +17,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest test-newest train-tiny lock clean report demo new-method
+.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest test-newest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PR
 
 fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above); writes results/fig5.*
 	@$(TABLE)
+
+field-table: setup ## every method at the same budgets, as papers of 2026 print it (PROFILE as above); writes results/field_table.*
+	@profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) field_table) && $(RUN) run.py experiment=field_table profile=$$profile $(ARGS)
+	@$(RUN) -m sharpv.reports figures --experiment field_table
 
 figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
 	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT)

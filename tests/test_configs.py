@@ -77,7 +77,7 @@ def test_any_visual_stage_composes_with_any_memory_stage_by_name():
     ],
 )
 def test_a_changed_pruner_is_never_shown_under_the_name_of_its_file(overrides, name, kind):
-    rows = configure.table_rows(compose("config", overrides), compose("config", overrides).model)
+    rows = configure.table_rows(compose("config", overrides), compose("config", overrides).model)[0]
     assert [(row.name, row.kind) for row in rows] == [("dense", "dense"), (name, kind)]
 
 

@@ -134,6 +134,7 @@ class Cell:
             "note": self.benchmark.get("note"),
             "scored_by": f"the judge {self.judge.name}" if self.judge else self.benchmark.get("offline"),
             "rows": {row.name: row.stages for row in self.rows},
+            "budgets": {row.name: row.budget for row in self.rows},
             "asked": [
                 {"row": row.name, "seed": row.seed, "settings": row.hash, "keys": keys}
                 for row, keys in zip(self.rows, self.keys, strict=True)

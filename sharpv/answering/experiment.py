@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,31 @@ from sharpv import paths
 from sharpv.answering.cell import Cell
 from sharpv.answering.store import SCHEMA
 from sharpv.configuration import configure
+from sharpv.configuration.budgets import Unreachable
 from sharpv.files import write_whole
 
-ASKED = ("rows", "models", "benchmarks", "limit")
+ASKED = ("rows", "budgets", "models", "benchmarks", "limit")
 
 
 @dataclass(frozen=True)
 class Experiment:
     """What a command asks for. kind: the report, by `table`. part: whether this is not all that the experiment of this
-    table asks for; its report then has a name of its own. job: number within a sweep, None outside."""
+    table asks for; its report then has a name of its own. unreachable: by model, the budgets that methods cannot have.
+    job: number within a sweep, None outside."""
 
     command: str
     kind: str
     title: str
     limit: int | None
     part: bool
+    unreachable: Mapping[str, Sequence[Unreachable]]
     job: int | None = None
 
     @classmethod
-    def of(cls, config: DictConfig, command: str, job: int | None = None) -> "Experiment":
-        return cls(command, config.table, config.title, config.limit, is_part(config), job)
+    def of(
+        cls, config: DictConfig, command: str, unreachable: Mapping[str, Sequence[Unreachable]], job: int | None = None
+    ) -> "Experiment":
+        return cls(command, config.table, config.title, config.limit, is_part(config), unreachable, job)
 
     def name(self, failed: bool) -> str:
         """Of the record and the report: that of the table only for the whole experiment without too many failures."""
@@ -53,7 +59,9 @@ class Experiment:
             "part": self.part and self.limit is None,
             "reported": datetime.now(UTC).isoformat(timespec="seconds"),
             "cells": [
-                cell.record(self.command) | {"folder": os.path.relpath(cell.folder, path.parent), "errors": failures}
+                cell.record(self.command)
+                | {"folder": os.path.relpath(cell.folder, path.parent), "errors": failures}
+                | {"unreachable": [asdict(one) for one in self.unreachable.get(cell.model.name, [])]}
                 for cell, failures in zip(cells, errors, strict=True)
             ],
         }

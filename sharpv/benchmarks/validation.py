@@ -23,9 +23,9 @@ def problem(doc: Doc) -> str | None:
     """Why a question cannot be asked or scored, with the field and its value; None where it can.
 
     Its columns say what it is: `correct_choice` LongVideoBench, `video_idx` EgoSchema, `candidates` MLVU where there is
-    a `video_name` and MVBench where not, `options` VideoMME, `a0` NExT-QA, else an open answer. The right answer must be
-    one of the options and stand there once; two wrong options may be alike, since an answer that gives their text names
-    neither.
+    a `video_name` and MVBench where not, `options` VideoMME, `a0` NExT-QA, else an open answer. The right answer must
+    be one of the options and stand there once; two wrong options may be alike, since an answer that gives their text
+    names neither.
     """
     if not _is_text(doc.get("question")):
         return f"question {doc.get('question')!r} is no text"

@@ -45,7 +45,7 @@ def plan(config: DictConfig, command: str) -> int:
     if assumed.gpus < 1:
         raise ValueError(f"plan.gpus={assumed.gpus} must be at least 1")
     for settings in models:
-        model, rows = configure.build(settings), configure.table_rows(config, settings)
+        model, (rows, _) = configure.build(settings), configure.table_rows(config, settings)
         for benchmark in benchmarks:
             if benchmark.name not in assumed.benchmarks:
                 raise ValueError(

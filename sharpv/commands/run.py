@@ -35,12 +35,15 @@ def run(config: DictConfig, command: str) -> int:
     tracking.require(config.wandb.mode)
     paths.go_offline()
     models, benchmarks = grid(config)
-    built = [(configure.build(model), configure.table_rows(config, model)) for model in models]
+    asked = {model.name: configure.table_rows(config, model) for model in models}
+    built = [(configure.build(model), asked[model.name][0]) for model in models]
     names = dict.fromkeys(row.name for _, rows in built for row in rows)
     if config.reference is not None and config.reference not in names:
         raise ValueError(f"reference={config.reference!r} is no row of this run; there are: {', '.join(names)}")
     if config.dry_run:
         for model, rows in built:
+            for one in asked[model.name][1]:
+                print(f"dry run: no {one.method} at {one.budget:.3g} on {model.display}: {one.reason}")
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
         return 0
     availability.require_available([model for model, _ in built], benchmarks)
@@ -51,7 +54,7 @@ def run(config: DictConfig, command: str) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     job = HydraConfig.get().job.num if _is_sweep() else None
-    experiment = Experiment.of(config, command, job)
+    experiment = Experiment.of(config, command, {name: beyond for name, (_, beyond) in asked.items()}, job)
     try:
         cells = _cells(config, built, benchmarks)
         _require([cell for cell in cells if not processes.from_first(cell.finished())], config, processes)

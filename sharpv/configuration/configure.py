@@ -1,5 +1,6 @@
 """From configuration files to objects; every object by `_target_`, every mistyped name answered with the valid ones."""
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sharpv.checks import holds
 from sharpv.configuration import outside
+from sharpv.configuration.budgets import DEPTH, Reach, Unreachable, at_budgets
 from sharpv.configuration.rows import Row, repetitions
 
 CONFIGS = outside.CONFIGS
@@ -155,17 +157,52 @@ def _described(choice: str | dict[str, Any], options: dict[str, Any] | None) -> 
     return f"{name} ({changed})" if changed else name
 
 
-def table_rows(config: DictConfig, model: DictConfig) -> list[Row]:
-    """All rows of a run: those of an experiment, else dense and the one pruner asked for.
+def pruner_of(text: str) -> DictConfig:
+    """A pruner by its name, with settings of its stages behind it: "evs keep_ratio=0.1", "holitom memory.layer=12".
+
+    ValueError for a field that no stage has, that both have, or that is no `field=value`.
+    """
+    name, *settings = text.split()
+    pruner = load("pruner", name)
+    for setting in settings:
+        path, given, value = setting.partition("=")
+        place, _, field = path.rpartition(".")
+        having = [group for group in ("visual", "memory") if pruner[group] and field in _fields(group, pruner[group])]
+        stages = [group for group in having if place in ("", group)]
+        if not given or len(stages) != 1:
+            known = [f"{group}.{one}" for group in ("visual", "memory") for one in _fields(group, pruner[group])]
+            raise ValueError(
+                f"row {text!r}: {setting!r} must be field=value of one of its stages; there are: {', '.join(known)}"
+            )
+        OmegaConf.update(pruner, f"{stages[0]}_options.{field}", yaml.safe_load(value), force_add=True)
+    return pruner
+
+
+def _fields(group: str, choice: Any) -> list[str]:
+    """The fields of a stage's class, none of no stage."""
+    if choice is None:
+        return []
+    config = load(group, choice) if isinstance(choice, str) else choice
+    return [field.name for field in dataclasses.fields(get_class(config._target_))]
+
+
+def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[Unreachable]]:
+    """All rows of a run, those of an experiment, else dense and the one pruner asked for, each at all `budgets` where
+    there are any; and what no row could be made for.
 
     ValueError where the dense row is not among them.
     """
-    chosen = [load("pruner", name) for name in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
-    found = [row for pruner in chosen for row in rows(pruner, model)]
-    unique = {(row.name, row.seed): row for row in found}
+    chosen = [pruner_of(text) for text in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
+    found, beyond = [row for pruner in chosen for row in rows(pruner, model)], list[Unreachable]()
     if not any(row.kind == "dense" for row in found):
         raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
-    return sorted(unique.values(), key=lambda row: row.kind != "dense")
+    if config.budgets:
+        built = build(model)
+        calibrated: Any = OmegaConf.to_container(model.get("calibration") or OmegaConf.create(), resolve=True)
+        reach = Reach(built.frames_of_tokens, built.depth() or DEPTH, calibrated.get("budgets", {}))
+        found, beyond = at_budgets(found, list(config.budgets), reach)
+    unique = {(row.name, row.seed): row for row in found}
+    return sorted(unique.values(), key=lambda row: row.kind != "dense"), beyond
 
 
 def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:

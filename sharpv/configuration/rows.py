@@ -23,6 +23,8 @@ class Row:
     visual: VisualPruner | None
     memory: MemoryPruner | None
     settings: dict[str, Any]
+    budget: float | None = None
+    """The share of the visual tokens that the row was set to, mean over the layers; None where it was not."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -58,6 +58,10 @@ NAMES = _list_of("names", str)
 RULES = {
     **dict.fromkeys(("model", "pruner", "benchmark", "plan", "calibrate", "judge", "wandb", "of_profile"), MAPPING),
     **dict.fromkeys(("rows", "models", "benchmarks"), NAMES),
+    "budgets": Rule(
+        "a list of shares above 0 and below 1, in brackets: [0.25,0.1]",
+        lambda value: holds(value, list[float]) and all(0 < one < 1 for one in value),
+    ),
     "limit": _or_null(_whole(1)),
     **dict.fromkeys(("allow_errors", "memory_every", "warm_up"), _whole(0)),
     "threads": _or_null(_whole(1, MOST_THREADS)),
@@ -112,7 +116,7 @@ def require(config: DictConfig) -> None:
         for model in [configure.load("model", name) for name in config.models] or [config.model]:
             built = configure.build(model)
             built.require_fit()
-            _require_prunable(configure.table_rows(config, model), built.checkpoint_config())
+            _require_prunable(configure.table_rows(config, model)[0], built.checkpoint_config())
 
 
 def _require_prunable(rows: list[Row], checkpoint: dict[str, Any]) -> None:

@@ -148,7 +148,7 @@ class ModelConfig:
     decoder: str = "pyav"
     revision: str | None = None
     size_gb: float | None = None
-    calibration: dict[str, float] = field(default_factory=dict)
+    calibration: dict[str, float | dict[str, dict[str, dict[float, float]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_fields(self)
@@ -209,6 +209,17 @@ class ModelConfig:
             return dict(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file} is no configuration ({error})") from error
+
+    @property
+    def frames_of_tokens(self) -> int:
+        """Frames that a method sees in a video long enough."""
+        return self.frames
+
+    def depth(self) -> int | None:
+        """Layers of the decoder as the checkpoint says, None where it is not there."""
+        config = self.checkpoint_config()
+        layers = config.get("text_config", config).get("num_hidden_layers")
+        return int(layers) if layers else None
 
     def torch_device(self) -> torch.device:
         """The device to load to; ValueError where this machine has none such."""

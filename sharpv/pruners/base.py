@@ -5,8 +5,8 @@ Shape suffixes: N prompt rows or cached rows, V visual rows as fed to the model,
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 
@@ -38,6 +38,14 @@ class VisualPruner(ABC):
     def requested_ratio(self, frames: int) -> float | None:
         """Share of a video of so many frames that the setting asks for; None where it follows from the video."""
         return getattr(self, "keep_ratio", None)
+
+    def at_budget(self, share: float, frames: int) -> Self | None:
+        """The method made to feed this share of a video of so many frames; None where the video decides how many.
+
+        ValueError where the method cannot reach it, saying what it can.
+        """
+        changed: Any = self
+        return replace(changed, keep_ratio=share) if hasattr(self, "keep_ratio") else None
 
     def encoded_frames(self, video: VideoTokens) -> torch.Tensor | None:
         """Frames that a run of this method alone would put through the vision tower; None = all of them."""
@@ -135,6 +143,17 @@ class MemoryPruner:
 
     def check(self, depth: int) -> None:
         """Raises ValueError where the setting cannot prune anything in a model of this depth."""
+
+    def mean_share(self, depth: int) -> float:
+        """Share of the visual rows fed that prefill computes, mean over the layers of a model of this depth."""
+        return 1.0
+
+    def at_budget(self, share: float, depth: int) -> Self | None:
+        """The method made to have this `mean_share`; None where it takes no rows out of prefill, or the video decides.
+
+        ValueError where the method cannot reach it, saying what it can.
+        """
+        return None
 
     def begin(self, layout: Layout) -> Any:
         """Fresh state of one generation."""

@@ -4,7 +4,8 @@ Shape suffixes: T frames, P tokens per frame, D width, K kept rows, N = T * P.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch.nn import functional
@@ -35,6 +36,9 @@ class Control(VisualPruner):
 
     def requested_ratio(self, frames: int) -> float | None:
         return self.keep_ratio if self.reference is None else self.reference.requested_ratio(frames)
+
+    def at_budget(self, share: float, frames: int) -> Self:
+        return replace(self, reference=None, keep_ratio=share)
 
     def counts(self, video: VideoTokens) -> list[int]:
         """Whole tokens per frame that the budget allows; the total is exact, fractions go to the earliest frames."""

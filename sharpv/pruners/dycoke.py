@@ -3,8 +3,8 @@
 Shape suffixes: T frames, P tokens per frame, D width, F pruned frames.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch
 
@@ -91,3 +91,11 @@ class DyCokeMerge(VisualPruner):
     def requested_ratio(self, frames: int) -> float:
         whole = self.keep_ratio == 1 and not self.official
         return 1.0 if whole else sum(self.shares(frames, 1, self.keep_ratio)) / frames
+
+    def at_budget(self, share: float, frames: int) -> Self:
+        least, most = (sum(self.shares(frames, 1, ratio)) / frames for ratio in (0, 1))
+        if share < least:
+            raise ValueError(
+                f"of {frames} frames so many stay whole that {least:.1%} of the tokens do: it cannot keep {share:.1%}"
+            )
+        return replace(self, keep_ratio=min(1.0, (share - least) / (most - least)))

@@ -5,9 +5,9 @@ candidates of a frame for context, C its clusters, K output rows.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch.nn import functional
@@ -80,6 +80,9 @@ class FlashVID(VisualPruner):
 
     def requested_ratio(self, frames: int) -> float:
         return min(1.0, self.keep_ratio * self.expansion)
+
+    def at_budget(self, share: float, frames: int) -> Self:
+        return replace(self, keep_ratio=share / self.expansion)
 
     def select(self, video: VideoTokens) -> Selection:
         features_TPD, tokens, device = video.require_finite(), video.tokens_per_frame, video.device

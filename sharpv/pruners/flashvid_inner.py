@@ -4,13 +4,14 @@ Shape suffixes: H query heads, N alive rows, E head width, V visual rows alive, 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 
 from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
-from sharpv.pruners.ranking import highest, require_late_layer, scores_of_layer_before
+from sharpv.pruners.ranking import highest, mean_share, ratio_behind, require_late_layer, scores_of_layer_before
 from sharpv.tokens import Selection
 
 
@@ -46,6 +47,12 @@ class FlashVIDInner(MemoryPruner):
     def first_short(self, depth: int) -> int:
         """The first layer that runs on the kept rows only."""
         return scaled_layer(self.layer, depth, self.scale_layers)
+
+    def mean_share(self, depth: int) -> float:
+        return mean_share(self.keep_ratio, self.first_short(depth), depth)
+
+    def at_budget(self, share: float, depth: int) -> Self:
+        return replace(self, keep_ratio=ratio_behind(share, self.first_short(depth), depth))
 
     def begin(self, layout: Layout) -> dict[str, torch.Tensor]:
         """Holds `scores`, float32 (V,), high = keep, once the layer before has been entered."""

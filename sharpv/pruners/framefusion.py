@@ -4,7 +4,8 @@ Shape suffixes: H query heads, E head width, Q query rows, N alive rows, V visua
 row each, D width, K kept rows.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch.nn import functional
@@ -67,6 +68,12 @@ class FrameFusion(MemoryPruner):
         if self.query_rows < 1:
             raise ValueError(f"query_rows={self.query_rows} must be at least 1")
         self.may_keep_all = self.keep_ratio == 1
+
+    def mean_share(self, depth: int) -> float:
+        return self.keep_ratio
+
+    def at_budget(self, share: float, depth: int) -> Self:
+        return replace(self, keep_ratio=share)
 
     def begin(self, layout: Layout) -> FusionState:
         return FusionState(placed=int((layout.patch_V >= 0).sum()))

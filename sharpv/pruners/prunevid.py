@@ -83,6 +83,9 @@ class PruneVidMerge(VisualPruner):
     def requested_ratio(self, frames: int) -> None:
         return None
 
+    def at_budget(self, share: float, frames: int) -> None:
+        return None
+
     def frame_clusters(self, features_TPD: torch.Tensor, generator: torch.Generator) -> list[int]:
         """Cluster of each frame, by its mean token, before refinement."""
         clusters = max(1, int(len(features_TPD) * self.segment_ratio))

@@ -3,12 +3,14 @@
 Shape suffixes: H query heads, Q question rows, N alive rows, V visual rows as fed, G groups, K kept rows.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 
 from sharpv.checks import require_fields
 from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.ranking import mean_share, ratio_behind
 from sharpv.tokens import Selection
 
 
@@ -67,6 +69,12 @@ class PruneVidAttention(MemoryPruner):
     def looking_layer(self, depth: int) -> int:
         """The layer whose attention decides, the last that computes all rows."""
         return scaled_layer(self.layer, depth, self.scale_layers)
+
+    def mean_share(self, depth: int) -> float:
+        return mean_share(self.keep_ratio, self.looking_layer(depth) + 1, depth)
+
+    def at_budget(self, share: float, depth: int) -> Self:
+        return replace(self, keep_ratio=ratio_behind(share, self.looking_layer(depth) + 1, depth))
 
     def begin(self, layout: Layout) -> QuestionState:
         if not layout.text_behind:

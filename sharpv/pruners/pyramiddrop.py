@@ -3,9 +3,11 @@
 Shape suffixes: H query heads, N alive rows, V visual rows alive, K kept rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
+from scipy.optimize import brentq
 
 from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
@@ -68,6 +70,24 @@ class PyramidDrop(MemoryPruner):
                 "before; choose fewer stages or others"
             )
         return dict(zip(scaled, self.keep_ratios, strict=True))
+
+    def mean_share(self, depth: int) -> float:
+        shares, edges = [1.0, *self.stages(depth).values()], pairwise([0, *self.stages(depth), depth])
+        return sum(share * (stop - start) for share, (start, stop) in zip(shares, edges, strict=True)) / depth
+
+    def at_budget(self, share: float, depth: int) -> "PyramidDrop":
+        """With the listed layers, and shares that fall by one factor from stage to stage, as the authors' do by 1/2."""
+        steps = range(1, len(self.layers) + 1)
+
+        def falling(factor: float) -> "PyramidDrop":
+            return replace(self, keep_ratios=tuple(factor**step for step in steps))
+
+        least = falling(0.0).mean_share(depth)
+        if share <= least:
+            raise ValueError(
+                f"the layers before its first stage are {least:.1%} of all: no shares behind them make it {share:.1%}"
+            )
+        return falling(brentq(lambda factor: falling(factor).mean_share(depth) - share, 0.0, 1.0))
 
     def begin(self, layout: Layout) -> dict[int, torch.Tensor]:
         """Holds each stage's scores, float32 (V,), high = keep, under the number of its layer."""

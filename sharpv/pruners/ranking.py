@@ -28,6 +28,22 @@ def require_late_layer(layer: int, keep_ratio: float) -> None:
         raise ValueError(f"layer={layer} must be at least 1: the layer before it gives the scores")
 
 
+def mean_share(keep_ratio: float, first_short: int, depth: int) -> float:
+    """Of the rows, mean over layers, where from `first_short` on only `keep_ratio` of them are computed."""
+    return (first_short + (depth - first_short) * keep_ratio) / depth
+
+
+def ratio_behind(share: float, first_short: int, depth: int) -> float:
+    """The keep_ratio from layer `first_short` on that makes the mean over layers `share`; ValueError for none."""
+    ratio = (share * depth - first_short) / (depth - first_short)
+    if ratio <= 0:
+        raise ValueError(
+            f"its first {first_short} of {depth} layers compute all rows, {first_short / depth:.1%} on average: no "
+            f"ratio behind them makes it {share:.1%}"
+        )
+    return min(ratio, 1.0)
+
+
 def highest(scores_V: torch.Tensor, count: int) -> torch.Tensor:
     """Indices of the highest scores by falling score (K,); the earlier of equal ones first."""
     return scores_V.argsort(descending=True, stable=True)[:count]

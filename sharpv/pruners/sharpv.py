@@ -53,16 +53,24 @@ class VisualSharpV(VisualPruner):
         self.may_keep_all = self.mode == "manual"
 
     def select(self, video: VideoTokens) -> Selection:
-        spatial_TP, temporal_TP = self.dissimilarities(video.require_finite())
-        first_T1 = torch.arange(video.frames, device=video.device)[:, None] == 0
+        importance_TP, motion_TP = self.importance_and_motion(video.require_finite())
+        if self.mode == "manual":
+            return Selection((importance_TP > self.threshold).flatten().nonzero().flatten())
+        return most_important(importance_TP, self.ideal_counts(motion_TP).round())
+
+    def importance_and_motion(self, features_TPD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """I and the temporal dissimilarity that sets a frame's budget, float32 (T, P) each, high = keep, and moving."""
+        spatial_TP, temporal_TP = self.dissimilarities(features_TPD)
+        first_T1 = torch.arange(len(features_TPD), device=features_TPD.device)[:, None] == 0
         motion_TP = torch.where(first_T1, spatial_TP, temporal_TP)
         if self.first_frame_temporal == "spatial":
             temporal_TP = motion_TP
-        importance_TP = temporal_TP + self.spatial_weight * spatial_TP
-        keep_TP = (
-            self._adaptive(importance_TP, motion_TP) if self.mode == "adaptive" else importance_TP > self.threshold
-        )
-        return Selection(keep_TP.flatten().nonzero().flatten())
+        return temporal_TP + self.spatial_weight * spatial_TP, motion_TP
+
+    def ideal_counts(self, motion_TP: torch.Tensor) -> torch.Tensor:
+        """Tokens of each frame by its motion (Eq. 4), not rounded; float32 (T,)."""
+        tokens = motion_TP.shape[1]
+        return tokens * motion_TP.norm(dim=-1) / (2 * math.sqrt(tokens))
 
     def dissimilarities(self, features_TPD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Spatial and temporal dissimilarity, float32 (T, P) each, high = different; temporal of frame 1 is 0."""
@@ -78,12 +86,17 @@ class VisualSharpV(VisualPruner):
             return 1 - (a * b).sum(-1)
         return (a - b).norm(dim=-1)
 
-    def _adaptive(self, importance_TP: torch.Tensor, motion_TP: torch.Tensor) -> torch.Tensor:
-        tokens = importance_TP.shape[1]
-        count_T = (tokens * motion_TP.norm(dim=-1) / (2 * math.sqrt(tokens))).round().clamp(max=tokens)
-        order_TP = importance_TP.argsort(dim=-1, descending=True, stable=True)
-        ranked_TP = torch.arange(tokens, device=importance_TP.device) < count_T[:, None]
-        return torch.zeros_like(ranked_TP).scatter(1, order_TP, ranked_TP)
+    def at_budget(self, share: float, frames: int) -> None:
+        """None: the video decides; `SharpVBudget` is told."""
+
+
+def most_important(importance_TP: torch.Tensor, count_T: torch.Tensor) -> Selection:
+    """Of each frame so many tokens of the highest importance, the earlier of equal ones first; all where there are
+    fewer."""
+    order_TP = importance_TP.argsort(dim=-1, descending=True, stable=True)
+    ranked_TP = torch.arange(importance_TP.shape[1], device=importance_TP.device) < count_T[:, None]
+    keep_TP = torch.zeros_like(ranked_TP).scatter(1, order_TP, ranked_TP)
+    return Selection(keep_TP.flatten().nonzero().flatten())
 
 
 @dataclass

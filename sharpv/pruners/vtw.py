@@ -1,7 +1,7 @@
 """VTW, visual tokens withdrawal: from some layer on the model goes on with text alone."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 from sharpv.checks import require_fields
 from sharpv.pruners.base import Layer, MemoryPruner, Site, scaled_layer
@@ -41,6 +41,16 @@ class VTW(MemoryPruner):
     def first_blind(self, depth: int) -> int:
         """The first layer that sees no visual row."""
         return scaled_layer(self.layer, depth, self.scale_layers)
+
+    def mean_share(self, depth: int) -> float:
+        return self.first_blind(depth) / depth
+
+    def at_budget(self, share: float, depth: int) -> Self:
+        """The nearest there is: it comes in steps of a layer."""
+        layer = round(share * depth)
+        if not layer:
+            raise ValueError(f"one of {depth} layers is {1 / depth:.1%}, and fewer than one sees no video")
+        return replace(self, layer=layer, scale_layers=False)
 
     def keep_rows(self, layer: Layer, site: Site, state: Any) -> Selection | None:
         if layer.index != self.first_blind(layer.depth):

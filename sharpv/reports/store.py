@@ -117,6 +117,7 @@ def load_asked(folder: Path, cells: Sequence[Mapping[str, Any]]) -> Run:
         )
     told = {name: last[name] for name in last if name not in ("asked", "folder", "errors")}
     told["rows"] = {name: stages for cell in cells for name, stages in cell["rows"].items()}
+    told["budgets"] = {name: budget for cell in cells for name, budget in cell.get("budgets", {}).items()}
     told["status"] = "incomplete" if any(cell["errors"] for cell in cells) else "complete"
     return Run(folder, read_info(folder) | told, samples, scored_samples)
 

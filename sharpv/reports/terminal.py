@@ -8,6 +8,7 @@ from tabulate import tabulate
 from sharpv.reports.markup import EMPTY, TIMES, fixed
 
 COLUMNS = (
+    ("at %", "budget_pct", False),
     ("Avg. %", "avg_acc", False),
     ("Δ dense", "diff_to_dense", True),
     (f"VR {TIMES} MR %", "token_budget_pct", False),

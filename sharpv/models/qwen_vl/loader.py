@@ -56,6 +56,10 @@ class QwenVLModel(ModelConfig):
     wrapper: Literal["chat", "simple"] = "chat"
     penalty_counts_prompt: bool = True
 
+    @property
+    def frames_of_tokens(self) -> int:
+        return -(-self.frames // 2)
+
     def load(self) -> Loaded:
         """Load from safetensors only, never executing code from the checkpoint; ValueError as `load_stock`."""
         folder = self.folder()
