@@ -51,6 +51,7 @@ from sharpv.pruners.pyramiddrop import PyramidDrop
 from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
+from sharpv.pruners.sharpv_budget import SharpVBudget
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
@@ -69,6 +70,7 @@ DEPTH = 28
 VISUAL: list[VisualPruner] = [
     VisualSharpV(),
     VisualSharpV(mode="manual"),
+    SharpVBudget(),
     Random(keep_ratio=0.3),
     EVS(),
     VCast(),

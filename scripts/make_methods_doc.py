@@ -37,6 +37,7 @@ from sharpv.pruners.pyramiddrop import PyramidDrop
 from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
+from sharpv.pruners.sharpv_budget import SharpVBudget
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
@@ -77,6 +78,7 @@ METHODS: dict[Method, str | None] = {
     FlashVID: r"flashvid/(?!inner_|e2e_)",
     FlashVIDInner: r"flashvid/(inner|e2e)_",
     BipartiteMerging: None,
+    SharpVBudget: None,
     QueryRelevance: None,
 }
 

@@ -28,6 +28,7 @@ from sharpv.pruners.pyramiddrop import PyramidDrop
 from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
+from sharpv.pruners.sharpv_budget import SharpVBudget
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
@@ -59,6 +60,7 @@ class Method:
 
 VISUAL = [
     Method(VisualSharpV(), VisualSharpV("manual", threshold=-1)),
+    Method(SharpVBudget(), SharpVBudget(1), 0.25),
     Method(PruMerge(), PruMerge(1), 20 / TOKENS, ascending=False, cls_decides=True, quadratic="frame"),
     Method(PruMergePlus(), PruMergePlus(1), 20 / TOKENS, ascending=False, cls_decides=True, quadratic="frame"),
     Method(PruMergePlus(adaptive=True), ascending=False, quadratic="frame"),

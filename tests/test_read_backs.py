@@ -24,6 +24,7 @@ from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import VisualSharpV
+from sharpv.pruners.sharpv_budget import SharpVBudget
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
@@ -71,6 +72,7 @@ def on_device(video):
 READ_BACKS = [
     (VisualSharpV(), 1),
     (VisualSharpV("manual"), 1),
+    (SharpVBudget(), 2),
     (EVS(), 0),
     (VCast(), 1),
     (VidCom2(), 1),

@@ -23,7 +23,7 @@ class SharpVBudget(VisualPruner):
     others in proportion. Frames without motion get tokens only where all others are full, and all alike where none
     moves. spatial_weight, dissimilarity, first_frame_temporal: as in `VisualSharpV`.
 
-    Paper: none for the budget; the rest SharpV, arXiv 2511.08003, Eqs. 1-5.
+    Paper: none for the budget; the rest SharpV, arXiv 2511.08003, Eqs. 1-5. Official: none released.
 
     Promises: sorted, unique, exact count. Raises ValueError for features that are not finite, naming the frame.
     Complexity: as `VisualSharpV`, and O(T) for each frame that is full; two read-backs, the frames' counts and the
@@ -61,6 +61,7 @@ def scaled(weight_T: torch.Tensor, total: int, most: int) -> torch.Tensor:
     while True:
         left = total - count_T.sum()
         weights_T = weight_T * open_T if (weight_T * open_T).any() else open_T.double()
+        weights_T = weights_T / weights_T.max()
         share_T = weights_T * (left / weights_T.sum())
         full_T = open_T & (share_T > most)
         if not full_T.any():
