@@ -123,6 +123,7 @@ class Cell:
                 "paper_name": self.model.paper_name,
                 "display": self.model.display,
                 "path": self.model.path,
+                "frames": self.model.frames,
             },
             "benchmark": self.benchmark.name,
             "git": versions.pop("git"),

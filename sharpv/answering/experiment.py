@@ -17,7 +17,7 @@ from sharpv.configuration import configure
 from sharpv.configuration.budgets import Unreachable
 from sharpv.files import write_whole
 
-ASKED = ("rows", "budgets", "models", "benchmarks", "limit")
+ASKED = ("rows", "budgets", "frames", "models", "benchmarks", "limit")
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def gpu_gb(model: Any, assumed: DictConfig) -> float:
 
 def _shape(model: Any, assumed: DictConfig) -> tuple[LanguageShape, list[int], Any]:
     """The decoder's sizes, rows of the dense prompt by layer, and the whole configuration."""
-    config = shape_config(model.name)
+    config = shape_config(model.name.partition("@")[0])
     shape, (frames, (rows, columns)) = LanguageShape.of(config.text_config), _frames(model, config)
     newlines = rows if getattr(config, "sharpv", None) else 0
     return shape, [frames * (rows * columns + newlines) + assumed.text_tokens] * shape.depth, config

@@ -72,7 +72,7 @@ def run(config: DictConfig, command: str) -> int:
 
 def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:
     """The configurations of all models and benchmarks of a run: those of its lists, else the one chosen."""
-    models = [configure.load("model", name) for name in config.models] or [config.model]
+    models = configure.models(config)
     benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
     require_columns(benchmarks)
     return models, benchmarks

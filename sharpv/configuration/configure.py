@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -157,6 +157,18 @@ def _described(choice: str | dict[str, Any], options: dict[str, Any] | None) -> 
     return f"{name} ({changed})" if changed else name
 
 
+def models(config: DictConfig) -> list[DictConfig]:
+    """The models of a run: those of its list, else the one chosen; each at each number of `frames` if there are any,
+    then called by it, `tiny@16`."""
+    chosen = [load("model", name) for name in config.models] or [config.model]
+    return [_with_frames(model, frames) for model in chosen for frames in config.frames] if config.frames else chosen
+
+
+def _with_frames(model: DictConfig, frames: int) -> DictConfig:
+    changed = {"frames": frames, "name": f"{model.name}@{frames}", "display": f"{model.display}, {frames} frames"}
+    return cast(DictConfig, OmegaConf.merge(model, changed))
+
+
 def pruner_of(text: str) -> DictConfig:
     """A pruner by its name, with settings of its stages behind it: "evs keep_ratio=0.1", "holitom memory.layer=12".
 
@@ -188,7 +200,8 @@ def _fields(group: str, choice: Any) -> list[str]:
 
 def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[Unreachable]]:
     """All rows of a run, those of an experiment, else dense and the one pruner asked for, each at all `budgets` where
-    there are any; and what no row could be made for.
+    there are any; and what no row could be made for. With `frames` the fewest are for dense alone, whose budget the
+    other rows have at more.
 
     ValueError where the dense row is not among them.
     """
@@ -196,11 +209,19 @@ def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[U
     found, beyond = [row for pruner in chosen for row in rows(pruner, model)], list[Unreachable]()
     if not any(row.kind == "dense" for row in found):
         raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
-    if config.budgets:
+    budgets = list(config.budgets)
+    if config.frames:
+        fewest = min(config.frames)
+        if model.frames == fewest:
+            found = [row for row in found if row.kind == "dense"]
+        elif model.frames > (config.dense_frames or model.frames):
+            found = [row for row in found if row.kind != "dense"]
+        budgets = [fewest / model.frames] if model.frames > fewest else []
+    if budgets:
         built = build(model)
         calibrated: Any = OmegaConf.to_container(model.get("calibration") or OmegaConf.create(), resolve=True)
         reach = Reach(built.frames_of_tokens, built.depth() or DEPTH, calibrated.get("budgets", {}))
-        found, beyond = at_budgets(found, list(config.budgets), reach)
+        found, beyond = at_budgets(found, budgets, reach)
     unique = {(row.name, row.seed): row for row in found}
     return sorted(unique.values(), key=lambda row: row.kind != "dense"), beyond
 

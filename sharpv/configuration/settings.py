@@ -62,6 +62,11 @@ RULES = {
         "a list of shares above 0 and below 1, in brackets: [0.25,0.1]",
         lambda value: holds(value, list[float]) and all(0 < one < 1 for one in value),
     ),
+    "frames": Rule(
+        "a list of whole numbers, 1 or more, each once, in brackets: [32,64]",
+        lambda value: holds(value, list[int]) and all(one > 0 for one in value) and len(set(value)) == len(value),
+    ),
+    "dense_frames": _or_null(_whole(1)),
     "limit": _or_null(_whole(1)),
     **dict.fromkeys(("allow_errors", "memory_every", "warm_up"), _whole(0)),
     "threads": _or_null(_whole(1, MOST_THREADS)),
@@ -113,7 +118,7 @@ def require(config: DictConfig) -> None:
         named = ", ".join(benchmark.name for benchmark in benchmarks)
         raise ValueError(f"judge.base_url has no effect: {named} has no open answers to judge; leave it out")
     if config.command in LOADING and not config.dry_run:
-        for model in [configure.load("model", name) for name in config.models] or [config.model]:
+        for model in configure.models(config):
             built = configure.build(model)
             built.require_fit()
             _require_prunable(configure.table_rows(config, model)[0], built.checkpoint_config())

@@ -1,6 +1,6 @@
 """Reports from stored runs on any machine:
 
-python -m sharpv.reports {table1,table2,table3,table4,fig5,field_table,categories,figures,audit} [RECORD or RUN ...]
+python -m sharpv.reports {table1,table2,table3,table4,fig5,field_table,frames,categories,figures,audit} [RECORD ...]
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from sharpv.paths import REPOSITORY, results_dir, tasks_dir
 
 PAPER = REPOSITORY / "results" / "paper"
-TABLES = ("table1", "table2", "table3", "table4", "fig5", "field_table", "categories")
+TABLES = ("table1", "table2", "table3", "table4", "fig5", "field_table", "frames", "categories")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in TABLES:
         table = reports.add_parser(name, help=f"{name} as .md, .csv and .tex")
         table.add_argument("runs", nargs="*", type=Path, help=several)
-        own = name if name in ("table1", "table2", "table4", "fig5", "field_table") else "table3"
+        own = name if name in ("table1", "table2", "table4", "fig5", "field_table", "frames") else "table3"
         table.add_argument("--experiment", default=own, help="an experiment that was run here")
         table.add_argument("--name", default="", help=f"of the files; none: last_{name}")
         table.add_argument("--reference", metavar="ROW", help="table3: compare all rows with this one too")

@@ -10,6 +10,7 @@ from sharpv.reports.figures.style import paper_style, save
 from sharpv.reports.store import load_runs
 from sharpv.reports.tables.categories import write_categories
 from sharpv.reports.tables.field import write_field
+from sharpv.reports.tables.frames import write_frames
 from sharpv.reports.tables.table1 import write_table1
 from sharpv.reports.tables.table2 import write_table2
 from sharpv.reports.tables.table3 import write_table3
@@ -35,10 +36,10 @@ def write_report(
     """Write <name>.md, <name>.csv and <name>.tex (name: that of the kind) into `output` and return the table.
 
     kind: `table1`, `table2` and `table4` are the paper's; `fig5` is its ablation, a table like Table 3 with a picture
-    beside it; `categories` has the accuracies by sub-task, `field_table` a section a budget; every other is a table
-    like Table 3. runs: records of experiments, or run folders. paper: the folder of published tables. columns: the
-    paper's columns of Table 3, or a benchmark's own -> benchmarks of the runs. title, reference: of a table like
-    Table 3.
+    beside it; `categories` has the accuracies by sub-task, `field_table` a section a budget, `frames` a line a number
+    of frames; every other is a table like Table 3. runs: records of experiments, or run folders. paper: the folder of
+    published tables. columns: the paper's columns of Table 3, or a benchmark's own -> benchmarks of the runs. title,
+    reference: of a table like Table 3.
     """
     name, folders = name or kind, load_runs(runs)
     kind = Path(kind).name
@@ -51,6 +52,8 @@ def write_report(
     if kind == "categories":
         return write_categories(folders, output, name)
     heading = title or TITLES.get(kind, "Training-free visual token pruning")
+    if kind == "frames":
+        return write_frames(folders, output, paper / "table3.csv", columns, name, heading)
     if kind == "field_table":
         return write_field(folders, output, paper / "table3.csv", columns, name, heading)
     table = write_table3(folders, output, paper / "table3.csv", columns, name, heading, reference)
