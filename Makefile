@@ -46,9 +46,9 @@ table4: setup ## Table 4: Visual SharpV against random choices, per sub-task (PR
 fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above); writes results/fig5.*
 	@$(TABLE)
 
-field-table: setup ## every method at the same budgets, as papers of 2026 print it (PROFILE as above); writes results/field_table.*
+field-table: setup ## every method at the same budgets, as papers of 2026 print it (PROFILE as above); HIGHLIGHT=NAME in its picture; writes results/field_table.*
 	@profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) field_table) && $(RUN) run.py experiment=field_table profile=$$profile $(ARGS)
-	@$(RUN) -m sharpv.reports figures --experiment field_table
+	@$(RUN) -m sharpv.reports figures --experiment field_table $(if $(HIGHLIGHT),--highlight "$(HIGHLIGHT)")
 
 figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
 	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT)

@@ -25,6 +25,7 @@ from sharpv.pruners.pyramiddrop import PyramidDrop
 from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.pruners.sharpv_budget import SharpVBudget, scaled
 from sharpv.pruners.vtw import VTW
+from sharpv.reports.figures.build import write_figures
 from sharpv.reports.terminal import essence
 from sharpv.reports.write import write_report
 
@@ -185,3 +186,10 @@ def test_a_field_table_of_rows_without_budgets_is_refused(tmp_path):
     folder = write_run(tmp_path / "runs" / "one", [(DENSE, first_wrong(1)), (SHARPV, first_wrong(2))])
     with pytest.raises(ValueError, match="experiment=field_table"):
         write_report("field_table", [write_record(tmp_path / "a.json", {folder: {}})], tmp_path, PAPER, COLUMNS)
+
+
+def test_pictures_of_a_field_table_are_of_budgets_and_of_losses_at_each(field, tmp_path):
+    written, left_out = write_figures([field], tmp_path / "pictures", PAPER / "table3.csv", tmp_path, highlight=["EVS"])
+    assert {path.stem for path in written} == {"field", "loss_25", "loss_10"}
+    assert all("film_strip" in reason for reason in left_out)
+    assert "<!-- EVS -->" in (tmp_path / "pictures" / "field.svg").read_text(encoding="utf-8")

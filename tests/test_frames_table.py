@@ -6,6 +6,7 @@ from report_runs import COLUMNS, DENSE, first_wrong, write_record, write_run
 
 from sharpv.configuration import configure
 from sharpv.paths import REPOSITORY
+from sharpv.reports.figures.build import write_figures
 from sharpv.reports.write import write_report
 
 PAPER = REPOSITORY / "results" / "paper"
@@ -56,6 +57,9 @@ def test_rows_at_more_frames_are_compared_with_dense_at_the_fewest(tmp_path):
     assert table["tower_pct"].iloc[0] == pytest.approx(50)
     assert table["tower_pct"].iloc[1] > 50
     assert "| EVS " in (tmp_path / "frames.md").read_text(encoding="utf-8")
+    written, left_out = write_figures([tmp_path / "a.json"], tmp_path / "pictures", PAPER / "table3.csv", tmp_path)
+    assert [path.name for path in written] == ["frames.svg", "frames.png"]
+    assert not left_out
 
 
 def test_runs_that_do_not_say_their_frames_are_refused(tmp_path):

@@ -166,7 +166,7 @@ def test_all_figures_are_written_and_the_others_named_with_the_reason(run, tmp_p
         [run.folder], tmp_path, PAPER_CSV, tmp_path / "videos", ("sharpv_mvbench_action_antonym", 9)
     )
     names = {path.stem for path in written}
-    assert names == {"film_strip", "similarity", "efficiency", "budget", "cache"}
+    assert names == {"film_strip", "similarity", "efficiency", "budget", "cache", "loss"}
     assert {path.suffix for path in written} == {".svg", ".png"}
     assert all(path.stat().st_size > 5000 for path in written)
     assert len(left_out) == 1

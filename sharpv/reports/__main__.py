@@ -61,7 +61,10 @@ def _figures(options: argparse.Namespace) -> None:
     question = (task, int(number)) if options.question else None
     name = "figures" if options.experiment == "table3" and not options.runs else f"{options.experiment}_figures"
     output = options.output or results_dir() / name
-    written, left_out = write_figures(folders, output, options.paper / "table3.csv", options.videos, question, rows)
+    highlight = [name for name in options.highlight.split(",") if name]
+    written, left_out = write_figures(
+        folders, output, options.paper / "table3.csv", options.videos, question, rows, highlight
+    )
     print("\n".join(str(path) for path in written))
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
@@ -102,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     figures.add_argument("--question", default="", metavar="TASK/NUMBER", help="of the film strip; none: chosen")
     figures.add_argument("--rows", default="", metavar="ROW,ROW", help="of the film strip; none: chosen")
+    figures.add_argument("--highlight", default="SharpV", metavar="NAME,NAME", help="methods that stand out")
     audit = reports.add_parser("audit", help="where the paper's tables contradict themselves")
     audit.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
     audit.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "paper_audit.md")

@@ -23,14 +23,16 @@ def write_categories(run_dirs: Sequence[Path | Run], output: Path, name: str = "
     """Write <name>.md, <name>.csv and <name>.tex into `output`; return one line a model, row and sub-task: accuracy and
     its interval in percent, and the number of questions."""
     runs = load_runs(run_dirs)
-    table = pd.concat([_of_model(group) for group in by_model(runs).values()], ignore_index=True)
+    table = pd.concat([by_category(group) for group in by_model(runs).values()], ignore_index=True)
     sections = [_section(str(model), part) for model, part in table.groupby("model", sort=False)]
     Document(marked("Accuracy by sub-task", runs), sections, unfinished(runs), NOTES).write(output / name)
     write_whole(output / f"{name}.csv", csv_text(table))
     return table
 
 
-def _of_model(runs: list[Run]) -> pd.DataFrame:
+def by_category(runs: list[Run]) -> pd.DataFrame:
+    """Of one model's runs: accuracy and its interval in percent, and the number of questions, a line a row and
+    sub-task."""
     benchmarks = {name for run in runs for name in run.samples["benchmark"].unique()}
     answers = model_answers(runs, benchmarks, benchmarks)
     rows = answers.drop_duplicates("row")[["row", "method", "kind"]].reset_index(drop=True)
