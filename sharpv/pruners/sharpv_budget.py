@@ -13,6 +13,9 @@ from sharpv.pruners.base import VisualPruner
 from sharpv.pruners.sharpv import VisualSharpV, most_important
 from sharpv.tokens import Selection, VideoTokens
 
+NEARLY = 1e-6
+"""A frame that lacks less than this of a token to be full is full: more than sums of float64 are wrong by."""
+
 
 @dataclass
 class SharpVBudget(VisualPruner):
@@ -57,14 +60,14 @@ class SharpVBudget(VisualPruner):
 
 def scaled(weight_T: torch.Tensor, total: int, most: int) -> torch.Tensor:
     """Whole numbers in proportion to the weights (float64, on the CPU), none above `most`, that add up to `total`."""
-    count_T, open_T = torch.zeros_like(weight_T), torch.ones_like(weight_T, dtype=torch.bool)
-    while True:
-        left = total - count_T.sum()
+    count_T, open_T = torch.zeros(len(weight_T), dtype=torch.long), torch.ones_like(weight_T, dtype=torch.bool)
+    while open_T.any():
         weights_T = weight_T * open_T if (weight_T * open_T).any() else open_T.double()
         weights_T = weights_T / weights_T.max()
-        share_T = weights_T * (left / weights_T.sum())
-        full_T = open_T & (share_T > most)
+        share_T = weights_T * ((total - count_T.sum()) / weights_T.sum())
+        full_T = open_T & (share_T > most - NEARLY)
         if not full_T.any():
-            edges_T = (count_T + share_T).cumsum(0).round()
-            return torch.diff(edges_T, prepend=edges_T.new_zeros(1)).long()
-        count_T[full_T], open_T = float(most), open_T & ~full_T
+            edges_T = (share_T.cumsum(0) + 0.5).floor().long()
+            return count_T + torch.diff(edges_T, prepend=edges_T.new_zeros(1))
+        count_T[full_T], open_T = most, open_T & ~full_T
+    return count_T
