@@ -214,6 +214,8 @@ def _in_table(cells: list[Cell]) -> list[DictConfig]:
 def _report(
     config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], experiment: Experiment, failed: bool
 ) -> None:
+    from sharpv.reports.store import load_runs
+    from sharpv.reports.tables.fingerprint import fingerprints
     from sharpv.reports.terminal import essence
     from sharpv.reports.write import write_report
 
@@ -227,6 +229,8 @@ def _report(
         experiment.kind, [record], output, paper, columns, experiment.title, name, reference=config.reference
     )
     print(essence(table))
+    for told in fingerprints(table, load_runs([record])):
+        print(told)
     written = [output / f"{name}.md"]
     if config.scoring == "upstream":
         written.append(upstream.write_beside([cell.beside for cell in cells], output, name))

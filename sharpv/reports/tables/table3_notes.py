@@ -6,6 +6,7 @@ import pandas as pd
 
 from sharpv.reports.comparison import model_name
 from sharpv.reports.store import Run
+from sharpv.reports.tables.fingerprint import fingerprints
 from sharpv.reports.tables.paper_names import of_paper
 from sharpv.reports.tables.settings import mixed_scorers, open_answers
 from sharpv.reports.tables.table3_columns import ACCURACIES, own_columns
@@ -102,7 +103,7 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
     paper: the published lines that stand beside these runs.
     """
     found = [*DEFINITIONS, *dict.fromkeys(f"{run.info['note']}." for run in runs if run.info.get("note"))]
-    found += open_answers(runs)
+    found += [*open_answers(runs), *fingerprints(table, runs)]
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
