@@ -47,7 +47,9 @@ fig5: setup ## Figure 5: SharpV over its settings M, w and K (PROFILE as above);
 	@$(TABLE)
 
 field-table: setup ## every method at the same budgets, as papers of 2026 print it (PROFILE as above); HIGHLIGHT=NAME in its picture; writes results/field_table.*
-	@profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) field_table) && $(RUN) run.py experiment=field_table profile=$$profile $(ARGS)
+	@profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) field_table) && \
+		if [ $$profile = tiny ]; then run="$(VENV)/bin/torchrun --standalone --nproc-per-node 2 run.py threads=1"; else run="$(RUN) run.py"; fi && \
+		$$run experiment=field_table profile=$$profile $(ARGS)
 	@$(RUN) -m sharpv.reports figures --experiment field_table $(if $(HIGHLIGHT),--highlight "$(HIGHLIGHT)")
 
 figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
