@@ -31,7 +31,7 @@ LEFT_OUT = {
     "pip install -e .[cluster]": "installs from the network",
     "make test-oldest": "installs from the network",
     "make test-newest": "installs from the network",
-    "make field-table PROFILE=tiny": "its 105 rows take minutes even of one question each; its parts are in test_budgets",
+    "make field-table PROFILE=tiny": "its 105 rows take minutes even of one question each",
     "make lock": "asks the network for versions",
     "python -m sharpv.tiny.acceptance": "its exit code tells that marks are missed, as the documents do",
 }

@@ -52,6 +52,7 @@ class SeedWatch(VideoTokens):
     """Video tokens that notice whether their seed was read: a selection made without it holds for every question."""
 
     seed_read = False
+    _seed: int
 
     @property  # type: ignore[override]
     def seed(self) -> int:
@@ -102,7 +103,8 @@ def vision_pass(loaded: Loaded, pixels: Any, layers: Layers) -> tuple[Vision, To
 
 def choose(loaded: Loaded, encoded: Encoded, row: Row, seed: int, question_QD: torch.Tensor | None = None) -> Chosen:
     """A row's selection, shared with the video's other questions where it was made without the question's seed and
-    without the question."""
+    without the question. The row has a visual stage."""
+    assert row.visual is not None
     if row.hash in encoded.shared:
         return encoded.shared[row.hash]
     layers, tower = tower_layers(row), None

@@ -58,6 +58,7 @@ def record(
 ) -> dict[str, Any]:
     """The answer, its budget, counts per layer, operations, seconds and bytes. cosine: per layer, by kind of row."""
     report, layout, times, selection = outcome.report, outcome.report.layout, outcome.times, outcome.selection
+    assert layout is not None
     shape, config = LanguageShape.of(loaded.adapter.language_model.config), loaded.adapter.model.config
     text_rows = layout.length - layout.visual
     rows = [text_rows + visual for visual in report.visual_rows]

@@ -17,7 +17,7 @@ Settings = dict[str, Any] | None
 
 
 def is_pllava(settings: Settings) -> bool:
-    return bool(settings) and settings.get("style") == "pllava"
+    return (settings or {}).get("style") == "pllava"
 
 
 def mvbench_text(doc: Doc, settings: Settings = None) -> str:

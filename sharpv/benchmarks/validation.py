@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -111,10 +112,14 @@ def guarded(config: dict[str, Any]) -> dict[str, Any]:
     found = dict(config)
     for name, fallback in FALLBACKS.items():
         if callable(config.get(name)):
-            found[name] = _passing_over(config[name], lambda _, fallback=fallback: fallback)
+            found[name] = _passing_over(config[name], partial(_fallback, fallback))
     if callable(config.get("process_results")):
         found["process_results"] = _passing_over(config["process_results"], _unscored)
     return found
+
+
+def _fallback(value: Any, doc: Doc) -> Any:
+    return value
 
 
 def _passing_over(function: Callable, instead: Callable[[Doc], Any]) -> Callable:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import hydra
 import yaml
@@ -41,7 +42,8 @@ OWN_RUNTIME_ERRORS = ("this job of the sweep", "Could not determine home directo
 def main(arguments: list[str]) -> int:
     """Run a command line, without the program's name; its exit code where Hydra does not end the process itself."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.argv[1:] = overrides(arguments)
         # Here for Hydra, which looks for configurations; in `job` again for processes that a launcher starts.

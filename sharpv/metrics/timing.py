@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import quantiles
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ class StageClock:
 
     def __init__(self, device: torch.device, host: str = "wall"):
         self.cuda, self._now = device.type == "cuda", HOST_CLOCKS[host]
-        self._marks: list[tuple[str, object]] = []
+        self._marks: list[tuple[str, Any]] = []
         self.mark("start")
 
     def mark(self, stage: str) -> None:

@@ -42,9 +42,9 @@ class Control(VisualPruner):
 
     def counts(self, video: VideoTokens) -> list[int]:
         """Whole tokens per frame that the budget allows; the total is exact, fractions go to the earliest frames."""
-        if self.reference is None:
+        if self.keep_ratio is not None:
             ideal_T = torch.full((video.frames,), self.keep_ratio * video.tokens_per_frame, dtype=torch.float64)
-        else:
+        elif self.reference is not None:
             ideal_T = torch.tensor(self.reference.select(video).per_frame(video), dtype=torch.float64)
         edges_T = ideal_T.cumsum(0).round().long()
         return torch.diff(edges_T, prepend=edges_T.new_zeros(1)).tolist()

@@ -135,9 +135,9 @@ class FlashVID(VisualPruner):
         """Places chosen in each frame, ascending (T, A)."""
         if self.choice == "attn":
             return attention_TP.argsort(dim=-1, descending=True, stable=True)[:, :count].sort().values
-        weight_TP = None if self.choice == "div" else attention_TP * EXPONENT
+        weight_TP = attention_TP * EXPONENT if self.choice != "div" else None
         if self.choice == "attn_div_v2":
-            weight_TP = weight_TP * to_segment_mean(features_TPD, lengths)
+            weight_TP = attention_TP * EXPONENT * to_segment_mean(features_TPD, lengths)
         return max_min(features_TPD, weight_TP, count, self.official and self.choice == "attn_div_v2")
 
     def trees(

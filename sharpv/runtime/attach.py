@@ -34,7 +34,7 @@ def given_cache(kwargs: dict[str, Any]) -> Any:
     return next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
 
 
-def check_backend(language_model: nn.Module) -> None:
+def check_backend(language_model: Any) -> None:
     """ValueError unless attention runs by SDPA or FlashAttention, the backends that take layers of different length."""
     backend = language_model.config._attn_implementation
     if backend not in ("sdpa", "flash_attention_2"):
@@ -162,7 +162,7 @@ class _Generation:
                 "pruned runs find the video by its ids: call with input_ids and pixels, not with inputs_embeds"
             )
 
-    def before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]):
+    def before(self, module: Any, args: tuple, kwargs: dict[str, Any]):
         self.hooks.require_thread()
         if kwargs.get("inputs_embeds") is None:
             kwargs["inputs_embeds"] = module.get_input_embeddings()(kwargs.pop("input_ids"))

@@ -6,7 +6,6 @@ Shape suffixes: N rows (keys), Q query rows, D width, H query heads, G key-value
 from typing import Any
 
 import torch
-from torch import nn
 
 
 def rotate(states_HNE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor) -> torch.Tensor:
@@ -24,7 +23,7 @@ def _project(attention: Any, part: str, rows_ND: torch.Tensor) -> torch.Tensor:
 
 
 def attention_rows(
-    layer: nn.Module,
+    layer: Any,
     hidden_ND: torch.Tensor,
     queries: torch.Tensor | list[int],
     cos_NE: torch.Tensor,
@@ -50,7 +49,7 @@ def attention_rows(
 
 
 def attention_row_decode(
-    layer: nn.Module,
+    layer: Any,
     hidden_1D: torch.Tensor,
     cached_keys_GNE: torch.Tensor,
     cos_1E: torch.Tensor,

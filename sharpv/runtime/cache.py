@@ -3,8 +3,9 @@
 Shape suffixes: B batch (1), H key-value heads, N rows, E head width, K kept rows.
 """
 
+from typing import Any
+
 import torch
-from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 
@@ -72,7 +73,7 @@ class PrunableLayer(DynamicLayer):
         self._room = None
 
     @torch.no_grad()
-    def close_gaps(self, shift_N: torch.Tensor, rotary: nn.Module) -> None:
+    def close_gaps(self, shift_N: torch.Tensor, rotary: Any) -> None:
         """Rotate each stored key forward by `shift_N` positions (int64, one a stored row).
 
         All components of a position move together, so one angle a row does for M-RoPE as well.

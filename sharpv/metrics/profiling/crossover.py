@@ -84,7 +84,7 @@ def crossover_figure(blocks: Mapping[int, Sequence[Compared]], title: str) -> Fi
     heights = CURVES_INCHES, ROW_INCHES * max(LEAST_ROWS, len(order)) + AROUND_ROWS_INCHES
     figure = new_figure(PAGE, sum(heights) + AROUND_INCHES)
     figure.suptitle(title, fontsize=8.5, x=0.01, ha="left")
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     curves, ranks = above.subplots(1, 2), below.subplots(1, 2, sharey=True)
     for metric, curve, rank in zip(METRICS, curves, ranks, strict=True):
         beyond = [name for name in order if metric.bounded and _beyond(methods[name], dense)]

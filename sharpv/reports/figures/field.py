@@ -35,7 +35,7 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
     ends = []
     methods = at[at["kind"] != "control"]
     for method, part in methods.groupby("method", sort=False):
-        stands_out = any(name in method for name in highlight)
+        stands_out = any(name in str(method) for name in highlight)
         shade = VERMILION if stands_out else BLUE
         width, strength = (2.0, 1.0) if stands_out else (0.9, 0.55)
         axes.plot(part["layers_pct"], part["avg_acc"], "o-", color=shade, linewidth=width, alpha=strength, markersize=3)

@@ -32,7 +32,8 @@ def label_points(
     no other text where that can be helped. Greedy, from the top down, always the same for the same drawing. Call it
     last: limits and layout must stand.
     """
-    figure = axes.get_figure()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     centres = axes.transData.transform(places)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -30,7 +31,7 @@ def choose_question(answers: pd.DataFrame) -> tuple[str, int]:
     last = rows[rows["row"] == rows["row"].iloc[-1]]
     asked = last.merge(right[["task", "doc_id"]], on=["task", "doc_id"])
     asked = asked if len(asked) else last
-    spread = asked["kept_per_frame"].map(lambda kept: pd.Series(kept).std())
+    spread = asked["kept_per_frame"].map(lambda kept: float(np.std(kept, ddof=1)) if len(kept) > 1 else 0.0)
     place = int(spread.to_numpy(dtype=float).argmax())
     return str(asked["task"].iloc[place]), int(asked["doc_id"].iloc[place])
 

@@ -55,7 +55,8 @@ def _accuracies(model: str, part: pd.DataFrame, printed: pd.DataFrame) -> Sectio
 
 def _columns(part: pd.DataFrame, printed: pd.DataFrame) -> list[str]:
     """The columns that these rows or the paper fill, sub-tasks before averages."""
-    measured = [name.removesuffix("_low") for name in part if name.endswith("_low") and not name.startswith("to_")]
+    names = [str(name) for name in part]
+    measured = [name.removesuffix("_low") for name in names if name.endswith("_low") and not name.startswith("to_")]
     known = [*SUB_TASKS.values(), *DURATIONS.values()]
     filled = [column for column in measured if part[column].notna().any()]
     found = dict.fromkeys([*(c for c in known if c in filled or c in printed), *filled])
