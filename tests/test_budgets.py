@@ -19,6 +19,7 @@ from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.flashvid import FlashVID
 from sharpv.pruners.flashvid_inner import FlashVIDInner
+from sharpv.pruners.framefusion import FrameFusion
 from sharpv.pruners.holitom import HoliTom
 from sharpv.pruners.holitom_inner import HoliTomInner
 from sharpv.pruners.pyramiddrop import PyramidDrop
@@ -99,6 +100,9 @@ def test_what_a_method_cannot_reach_is_told_with_what_it_can():
         FastV().at_budget(0.1, 28)
     with pytest.raises(ValueError, match=r"25\.0% of all"):
         PyramidDrop().at_budget(0.25, 28)
+    with pytest.raises(ValueError, match="less than the rows of one"):
+        FrameFusion().at_budget(0.05, 8)
+    assert FrameFusion().at_budget(0.05, 28).keep_ratio == 0.05
     assert VisualSharpV().at_budget(0.25, 8) is None
     rows, _ = table_rows("pruner=scissor")
     reach = Reach(8, 8, {"scissor": {"tau": {0.25: 0.9}}})

@@ -73,6 +73,9 @@ class FrameFusion(MemoryPruner):
         return self.keep_ratio
 
     def at_budget(self, share: float, depth: int) -> Self:
+        """Not below one layer's rows in all: the merges, whose number the video decides, may have used that up."""
+        if share * depth < 1:
+            raise ValueError(f"{share:.1%} over {depth} layers are less than the rows of one, in which it merges first")
         return replace(self, keep_ratio=share)
 
     def begin(self, layout: Layout) -> FusionState:
