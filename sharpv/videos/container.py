@@ -85,9 +85,10 @@ def _sought(path: Path, packets: Packets, wanted: set[int]) -> tuple[Decoded | N
             raise DoubtError("damaged")
         plan = packets.index.plan(wanted)
         with av.open(str(path.absolute())) as container:
-            return Decoded(read(container, _one_thread(container), plan), packets.shown), "seek"
+            kept = read(container, _one_thread(container), plan)
     except DoubtError as doubt:
         return None, f"start: {doubt}"
+    return Decoded(kept, packets.shown), "seek"
 
 
 def _one_thread(container: av.container.InputContainer) -> av.VideoStream:

@@ -18,8 +18,9 @@ import numpy as np
 
 from sharpv.videos.orientation import Orientation, orientation_of
 
-MOST_NEEDED = 0.75
-"""Share of a file's packets above which leaving the others out gains too little."""
+MOST_NEEDED, FEWEST_SPARED = 0.75, 500
+"""Share of a file's packets above which, and number of packets left out below which there is too little to gain: all of
+a short clip is decoded, and all of its damage counted."""
 DEEPEST = 16
 """Frames that H.264 and HEVC hold back at most to put them in order."""
 LONGEST_HEAD = 250
@@ -144,7 +145,8 @@ class Index:
         while place + self.length <= len(content):
             start = place + self.length
             place = start + int.from_bytes(content[place:start], "big")
-            if place > len(content) or place == start:
+            # No unit holds three zeros in a row (H.264 and H.265, 7.4.1.1): what does is a hole in the file.
+            if place > len(content) or place == start or content.find(b"\0\0\0", start, place) >= 0:
                 raise DoubtError("damaged")
             yield start, place
         if place != len(content):
@@ -179,7 +181,7 @@ class Index:
             if len(asked):
                 behind = start + int(asked[-1])
                 needed_N[start:behind] |= ~spare_N[start:behind]
-        if needed_N.sum() > MOST_NEEDED * count:
+        if needed_N.sum() > min(MOST_NEEDED * count, count - FEWEST_SPARED):
             raise DoubtError("little to leave out")
         runs: list[list[int]] = [[]]
         for start, end in bounds:
