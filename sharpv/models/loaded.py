@@ -130,8 +130,8 @@ class ModelConfig:
     path: a folder, also with `~`, or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
     attn_implementation: `auto` = flash_attention_2 where installed on CUDA, else sdpa. device: `auto` = CUDA where
     there is one. decoder: of video files, pyav | pyav_from_start | decord | torchcodec. calibration: per-model
-    thresholds that pruner configs refer to, from documented calibrations. ValueError naming the field whose value cannot
-    be right.
+    thresholds that pruner configs refer to, from documented calibrations. ValueError naming the field whose value is
+    wrong.
     """
 
     name: str

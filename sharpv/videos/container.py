@@ -57,9 +57,9 @@ def by_pyav(path: Path, sampling: Sampling, seeking: bool = True) -> Sampled:
         with av.open(str(path.absolute())) as container:
             stream = video_stream(container)
             fps = float(stream.average_rate or stream.guessed_rate or 0)
-            packets = _packets(path, container, stream)
+            packets = _packets(container, stream, Index.of(path, container, stream, seeking))
         wanted = set(sampling.indices(packets.shown, fps).tolist())
-        decoded, way = _sought(path, packets, wanted) if seeking else (None, "start: as asked")
+        decoded, way = _sought(path, packets, wanted)
         if decoded is None:
             decoded = _decode(path, wanted)
         if decoded.total != packets.shown:
@@ -108,17 +108,20 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     raise ValueError(f"it holds no video stream{covers}")
 
 
-def _packets(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> Packets:
+def _packets(container: av.container.InputContainer, stream: av.VideoStream, index: Index) -> Packets:
     """Read to the end without decoding; ValueError for half a file: no stream of it lasts as long as it states."""
-    found, pause, last, end = Packets(Index.of(path, container, stream)), 0.0, 0.0, 0.0
+    found, pause, last, end = Packets(index), 0.0, 0.0, 0.0
+    # Fractions, multiplied for every packet, would take longer than reading it.
+    units = {one.index: float(one.time_base or 0) for one in container.streams}
     for packet in _demuxed(container, found):
         if not packet.size:
             continue
         stamp = packet.dts if packet.pts is None else packet.pts
-        time = None if stamp is None else float(stamp * packet.time_base)
+        unit = units.get(packet.stream_index) or float(packet.time_base)
+        time = None if stamp is None else stamp * unit
         if time is not None:
-            end = max(end, time + float((packet.duration or 0) * packet.time_base))
-        if packet.stream.index != stream.index:
+            end = max(end, time + (packet.duration or 0) * unit)
+        if packet.stream_index != stream.index:
             continue
         found.index.add(packet)
         found.shown += not packet.is_discard
@@ -150,7 +153,8 @@ def require_plain(path: Path) -> int:
     with av.open(str(path.absolute())) as container:
         if container.format.name == "avi":
             raise ValueError("AVI does not say when a frame is shown")
-        packets = _packets(path, container, video_stream(container))
+        stream = video_stream(container)
+        packets = _packets(container, stream, Index.of(path, container, stream, seeking=False))
     if packets.cut:
         raise ValueError(f"an edit list cuts {packets.cut} frames off")
     with av.open(str(path.absolute())) as container:

@@ -46,9 +46,6 @@ class Syntax:
     starts: frozenset[int]
     reference: int = 0
 
-    def kind(self, first: int) -> int:
-        return first >> self.shift & self.mask
-
 
 SYNTAXES = {
     "h264": Syntax(1, 0, 31, frozenset({7, 8}), frozenset({1, 5}), frozenset({5}), reference=0x60),
@@ -79,11 +76,15 @@ class Index:
     doubt: str = ""
 
     @classmethod
-    def of(cls, path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> "Index":
-        """Empty, with what is known before the first packet."""
+    def of(
+        cls, path: Path, container: av.container.InputContainer, stream: av.VideoStream, seeking: bool = True
+    ) -> "Index":
+        """Empty, with what is known before the first packet; without `seeking` nothing will be."""
         name, extra = stream.codec_context.name, bytes(stream.codec_context.extradata or b"")
         found = cls(SYNTAXES.get(name, SYNTAXES["h264"]), 0)
-        if name not in SYNTAXES:
+        if not seeking:
+            found.doubt = "as asked"
+        elif name not in SYNTAXES:
             found.doubt = f"no rule for {name}"
         elif container.format.name not in CONTAINERS:
             found.doubt = f"no rule for {container.format.name}"
@@ -109,25 +110,25 @@ class Index:
             self.doubt = str(doubt)
 
     def _add(self, time: int, content: bytes) -> None:
-        first = None
+        first, syntax = None, self.syntax
         for start, end in self._units(content):
-            kind = self.syntax.kind(content[start])
-            if content[start] & 0x80 or end - start <= self.syntax.header:
+            kind = content[start] >> syntax.shift & syntax.mask
+            if content[start] & 0x80 or end - start <= syntax.header:
                 raise DoubtError("damaged")
-            if kind in self.syntax.parameters:
+            if kind in syntax.parameters:
                 # Those of the first packet hold for ever: the decoder has them wherever it goes.
                 if self.times and content[start:end].rstrip(b"\0") not in self.parameters:
                     raise DoubtError("its decoder's parameters change")
                 self.parameters.add(content[start:end].rstrip(b"\0"))
-            elif kind in self.syntax.pictures and first is None:
+            elif first is None and kind in syntax.pictures:
                 first = content[start]
-                if not content[start + self.syntax.header] & 0x80:
+                if not content[start + syntax.header] & 0x80:
                     raise DoubtError("damaged: a picture without its first part")
         if first is None:
             raise DoubtError("damaged: a packet without a picture")
-        if self.syntax.kind(first) in self.syntax.starts:
+        if first >> syntax.shift & syntax.mask in syntax.starts:
             self.starts.append(len(self.times))
-        self.spare.append(bool(self.syntax.reference) and not first & self.syntax.reference)
+        self.spare.append(bool(syntax.reference) and not first & syntax.reference)
         self.times.append(time)
 
     def _units(self, content: bytes) -> Iterator[tuple[int, int]]:
@@ -137,19 +138,19 @@ class Index:
             while start > 2:
                 following = content.find(b"\0\0\1", start)
                 yield start, following if following >= 0 else len(content)
-                if self.syntax.kind(content[start]) in self.syntax.pictures:
+                if content[start] >> self.syntax.shift & self.syntax.mask in self.syntax.pictures:
                     return
                 start = following + 3
             return
-        place = 0
-        while place + self.length <= len(content):
-            start = place + self.length
+        place, length, total = 0, self.length, len(content)
+        while place + length <= total:
+            start = place + length
             place = start + int.from_bytes(content[place:start], "big")
             # No unit holds three zeros in a row (H.264 and H.265, 7.4.1.1): what does is a hole in the file.
-            if place > len(content) or place == start or content.find(b"\0\0\0", start, place) >= 0:
+            if place > total or place == start or content.find(b"\0\0\0", start, place) >= 0:
                 raise DoubtError("damaged")
             yield start, place
-        if place != len(content):
+        if place != total:
             raise DoubtError("damaged")
 
     def plan(self, wanted: set[int]) -> Plan:
