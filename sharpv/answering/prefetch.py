@@ -206,10 +206,14 @@ def _died(error: Exception) -> bool:
 
 
 def ways_told(ways: Mapping[str, int]) -> str:
-    """In words, how the frames of so many videos were reached; nothing for those whose decoder does not tell."""
+    """In words, how the frames of so many videos were decoded; nothing for those whose decoder does not tell."""
     started = {way.removeprefix(FROM_START): count for way, count in ways.items() if way.startswith(FROM_START)}
-    parts = [f"{ways['seek']} by seeking"] if ways.get("seek") else []
+    parts = [f"{_videos(ways['seek'])} read by seeking"] if ways.get("seek") else []
     if started:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(started.items()))
-        parts.append(f"{sum(started.values())} decoded from the start ({reasons})")
-    return f"frames of {sum(ways.values())} videos: {', '.join(parts)}" if parts else ""
+        parts.append(f"{_videos(sum(started.values()))} decoded from the start ({reasons})")
+    return ", ".join(parts)
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' * (count != 1)}"

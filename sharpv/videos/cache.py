@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -16,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from sharpv.configuration.code import code_hash
-from sharpv.files import told
 from sharpv.videos.fingerprint import fingerprint
 from sharpv.videos.sampled import Sampled
 from sharpv.videos.sampling import Sampling
@@ -38,11 +38,15 @@ class FrameCache:
     def __init__(self, folder: Path):
         self.folder = folder.expanduser()
         self.code = code_hash(["sharpv.videos.frames"])
-        with told(self.folder):
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise ValueError(
+                f"frames_cache={self.folder} cannot be written: {error.strerror or error}; name another folder"
+            ) from error
         for partial in self.folder.glob(f"*{PARTIAL}"):
-            self._drop(partial)
+            _drop_abandoned(partial)
 
     def read(
         self, video: Path, sampling: Sampling, decode: Callable[[Path, Sampling], Sampled]
@@ -60,8 +64,7 @@ class FrameCache:
     def entry(self, video: Path, sampling: Sampling) -> Path:
         """The file of these frames. Its name knows when the video was written too: a damaged file that was replaced
         may be equal in size and at both ends."""
-        version = metadata.version(PACKAGES.get(sampling.decoder, sampling.decoder))
-        asked = [fingerprint(video), video.stat().st_mtime_ns, repr(sampling), version, self.code]
+        asked = [fingerprint(video), video.stat().st_mtime_ns, repr(sampling), _version(sampling.decoder), self.code]
         return self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}{ENDING}"
 
     def told(self, ways: Mapping[str, int]) -> str:
@@ -79,25 +82,32 @@ class FrameCache:
         frames_THWC = np.ascontiguousarray(sampled.frames_THWC[first])
         facts = [sampled.places, sampled.decode_errors, sampled.total, sampled.fps, sampled.way]
         header = json.dumps([frames_THWC.shape, of_distinct.tolist(), facts]).encode()
-        partial = None
+        partial = self.folder / f"{uuid.uuid4().hex}{PARTIAL}"
         try:
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=PARTIAL, delete=False) as file:
-                partial = Path(file.name)
+            with partial.open("xb") as file:
                 file.write(_checksum(header, frames_THWC.data) + b"\n" + header + b"\n")
                 file.write(frames_THWC.data)
             partial.replace(entry)
         except OSError as error:
-            if partial is not None:
-                partial.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             warnings.warn(f"frames are not kept in {self.folder}: {error.strerror or error}", stacklevel=2)
 
-    @staticmethod
-    def _drop(partial: Path) -> None:
-        try:
-            if time.time() - partial.stat().st_mtime > ABANDONED_S:
-                partial.unlink()
-        except FileNotFoundError:
-            return
+
+def _drop_abandoned(partial: Path) -> None:
+    """Another process may have finished or dropped it meanwhile."""
+    try:
+        if time.time() - partial.stat().st_mtime > ABANDONED_S:
+            partial.unlink()
+    except FileNotFoundError:
+        return
+
+
+def _version(decoder: str) -> str:
+    """Of the decoder's package; a decoder that is not there has none, and says so itself when it is asked."""
+    try:
+        return metadata.version(PACKAGES.get(decoder, decoder))
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _checksum(header: bytes, frames: memoryview) -> bytes:
