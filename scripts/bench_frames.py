@@ -1,8 +1,8 @@
 """Seconds of frames by seeking against those of decoding from the start; writes results/bench/frames_*.md and .csv.
 
 The videos are made once, in a folder of their own: a moving texture at 25 frames a second, a key frame every 48 or 250
-frames or also at cuts, of which the longer files are repetitions without encoding anew. Seconds are the processor's: one
-thread works, and on a shared machine the clock on the wall tells of others' work too.
+frames or also at cuts, of which the longer files are repetitions without encoding anew. Seconds are the processor's:
+one thread works, and on a shared machine the clock on the wall tells of others' work too.
 """
 
 import argparse
@@ -152,9 +152,9 @@ Read: {frames} frames, evenly, of H.264, {WIDTH} x {HEIGHT} at {FPS} frames a se
 
 {tabulate(lines, head, "github", disable_numparse=True, colalign=sides)}
 
-Seconds of the processor: median of {repeats} repetitions, in each of which both ways ran one after the other; the lowest
-ratio is that of one repetition. Files of more than a minute repeat the first one's packets. They lay in the system's
-cache; one decoder thread, as always. Cuts come every 3 to 8 seconds. The machine may have been shared.
+Seconds of the processor: median of {repeats} repetitions, in each of which both ways ran one after the other; the
+lowest ratio is that of one repetition. Files of more than a minute repeat the first one's packets. They lay in the
+system's cache; one decoder thread, as always. Cuts come every 3 to 8 seconds. The machine may have been shared.
 """
 
 

@@ -103,17 +103,13 @@ def test_a_short_video_is_decoded_whole(plain):
 
 
 def doubled(number, packet):
-    """Two frames of one time, as some cameras write."""
-    if number == 300:
-        doubled.time = packet.pts
-    elif number == 301:
-        packet.pts = doubled.time
+    """Two frames of one time: one is to be shown with that of four seconds later."""
+    packet.pts += round(4 / packet.time_base) if number == 300 else 0
 
 
 def misplaced(number, packet):
     """A frame that is to be shown long after those behind it."""
-    if number == 300:
-        packet.pts += round(4 / packet.time_base)
+    packet.pts += round(Fraction(402, 100) / packet.time_base) if number == 300 else 0
 
 
 def cut(number, packet):

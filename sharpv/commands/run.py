@@ -125,13 +125,13 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
         from sharpv.answering.prefetch import ways_told
         from sharpv.answering.runner import Runner
 
+        cache = FrameCache(Path(config.frames_cache)) if config.frames_cache is not None else None
         loaded = load()
         workers = config.workers if config.workers is not None else default_workers(loaded.device, processes)
         hardware = environment.hardware(loaded.device)
         attention = loaded.adapter.language_model.config._attn_implementation
         facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
         device = hardware.get("gpu") or f"{hardware['cpu']} with {hardware['threads']} threads"
-        cache = FrameCache(Path(config.frames_cache)) if config.frames_cache is not None else None
         runner = Runner(loaded, cell.store, workers, device, cache)
         runner.check(left)
         if processes.first:
