@@ -8,6 +8,7 @@ import pytest
 
 from sharpv.videos.container import by_pyav, by_pyav_from_start
 from sharpv.videos.sampling import Evenly, Listed
+from sharpv.videos.seeking import SYNTAXES, Index
 
 COUNT, SPACING, HEIGHT, WIDTH = 640, 24, 48, 64
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(5, 300, COUNT)).tolist()
@@ -127,6 +128,34 @@ def cut(number, packet):
 )
 def test_broken_times_and_edit_lists_are_decoded_from_the_start(tmp_path, plain, change, name, reason):
     assert both(copied(plain, tmp_path / name, change), Evenly(4)).way == f"start: {reason}"
+
+
+class Unit(bytes):
+    """A packet of one time."""
+
+    pts, is_discard, is_corrupt = 0, False, False
+
+
+@pytest.mark.parametrize(
+    ("unit", "doubt"),
+    [
+        ("65 88", ""),
+        ("06 05 02 ff ff 80 | 65 88", ""),
+        ("06 05 02 ff ff 13 01 00 80 | 65 88", "film grain"),
+        ("06 05 02 ff ff 80", "damaged"),
+        ("65 08", "damaged"),
+        ("e5 88", "damaged"),
+        ("65", "damaged"),
+        ("65 88 00 00 00 88", "damaged"),
+    ],
+)
+@pytest.mark.parametrize("length", [0, 4])
+def test_a_packet_is_doubted_by_its_structure(unit, doubt, length):
+    """Zeros may stand between start codes."""
+    parts = [bytes.fromhex(part) for part in unit.split("|")]
+    index = Index(SYNTAXES["h264"], length)
+    index.add(Unit(b"".join((len(part).to_bytes(4, "big") if length else b"\0\0\1") + part for part in parts)))
+    assert index.doubt == (doubt if length or "00 00 00" not in unit else "")
 
 
 def packets_of(path):

@@ -29,18 +29,25 @@ CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts")
 """Those that tell of new decoder settings in the middle of a file only by what is looked at here."""
 
 
+FILM_GRAIN = 19
+"""Kind of message by which a decoder draws grain over pictures."""
+
+
 class DoubtError(Exception):
     """Why a file's frames must be decoded from its start."""
 
 
 @dataclass(frozen=True)
 class Syntax:
-    """Of a codec's units: bytes of a header, kinds of parameter sets, of pictures, and of those pictures that forget
-    all before them; where the header says that no other picture is made of this one."""
+    """Of a codec's units: bytes of a header, kinds of messages (SEI), of parameter sets, of pictures, and of those
+    pictures that forget all before them; where the header says that no other picture is made of this one. size_at:
+    place in the container's decoder settings of the bytes of a unit's length."""
 
     header: int
     shift: int
     mask: int
+    size_at: int
+    message: int
     parameters: frozenset[int]
     pictures: frozenset[int]
     starts: frozenset[int]
@@ -48,10 +55,13 @@ class Syntax:
 
 
 SYNTAXES = {
-    "h264": Syntax(1, 0, 31, frozenset({7, 8}), frozenset({1, 5}), frozenset({5}), reference=0x60),
-    "hevc": Syntax(2, 1, 63, frozenset({32, 33, 34}), frozenset((*range(10), *range(16, 22))), frozenset({19, 20})),
+    "h264": Syntax(1, 0, 31, 4, 6, frozenset({7, 8}), frozenset({1, 5}), frozenset({5}), reference=0x60),
+    "hevc": Syntax(
+        2, 1, 63, 21, 39, frozenset({32, 33, 34}), frozenset((*range(10), *range(16, 22))), frozenset({19, 20})
+    ),
 }
-"""ITU-T H.264, table 7-1, and H.265, table 7-1. HEVC says of a picture only that its own layer does without it."""
+"""ITU-T H.264, table 7-1, and H.265, table 7-1; ISO/IEC 14496-15 for `size_at`. HEVC says of a picture
+only that its own layer does without it."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,8 @@ class Index:
             found.doubt = f"no rule for {container.format.name}"
         elif container.format.name == CONTAINERS[0] and _several_descriptions(path):
             found.doubt = "several descriptions of its pictures"
-        elif extra[:1] == b"\x01" and len(extra) > 21:
-            found.length = 1 + (extra[4 if name == "h264" else 21] & 3)
+        elif extra[:1] == b"\x01" and len(extra) > found.syntax.size_at:
+            found.length = 1 + (extra[found.syntax.size_at] & 3)
         return found
 
     def add(self, packet: av.Packet) -> None:
@@ -112,20 +122,23 @@ class Index:
     def _add(self, time: int, content: bytes) -> None:
         first, syntax = None, self.syntax
         for start, end in self._units(content):
-            kind = content[start] >> syntax.shift & syntax.mask
-            if content[start] & 0x80 or end - start <= syntax.header:
+            if end - start <= syntax.header or content[start] & 0x80:
                 raise DoubtError("damaged")
+            kind = content[start] >> syntax.shift & syntax.mask
             if kind in syntax.parameters:
                 # Those of the first packet hold for ever: the decoder has them wherever it goes.
                 if self.times and content[start:end].rstrip(b"\0") not in self.parameters:
                     raise DoubtError("its decoder's parameters change")
                 self.parameters.add(content[start:end].rstrip(b"\0"))
+            elif kind == syntax.message and FILM_GRAIN in _messages(content[start + syntax.header : end]):
+                # It may hold for the pictures behind the next key frames too.
+                raise DoubtError("film grain")
             elif first is None and kind in syntax.pictures:
                 first = content[start]
                 if not content[start + syntax.header] & 0x80:
-                    raise DoubtError("damaged: a picture without its first part")
+                    raise DoubtError("damaged")
         if first is None:
-            raise DoubtError("damaged: a packet without a picture")
+            raise DoubtError("damaged")
         if first >> syntax.shift & syntax.mask in syntax.starts:
             self.starts.append(len(self.times))
         self.spare.append(bool(syntax.reference) and not first & syntax.reference)
@@ -249,6 +262,20 @@ def read(container: av.container.InputContainer, stream: av.VideoStream, plan: P
         if number == last:
             return kept
     raise DoubtError("its packets change between two readings")
+
+
+def _messages(content: bytes) -> Iterator[int]:
+    """Kinds of the messages of one unit: each has a kind and a length, in bytes of which 255 says that more follow."""
+    place = 0
+    while place < len(content) - 2:
+        sizes = [0, 0]
+        for part in range(2):
+            while place < len(content) and content[place] == 255:
+                sizes[part], place = sizes[part] + 255, place + 1
+            sizes[part] += content[place] if place < len(content) else 0
+            place += 1
+        yield sizes[0]
+        place += sizes[1]
 
 
 def _several_descriptions(path: Path) -> bool:
