@@ -17,7 +17,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page page-picture test-oldest test-newest train-tiny lock clean report demo new-method
+.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny lock clean report demo new-method
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ bench-pruners: setup ## time of each stage against one LLM layer's prefill (SMAL
 
 bench-page: setup ## seconds to open, filter and show a sample on a page of 5,000 samples; needs Chromium; writes results/bench/
 	@$(RUN) scripts/bench_page.py $(ARGS)
+
+bench-frames: setup ## frames by seeking against decoding from the start, videos of 1 to 60 minutes (made once); writes results/bench/
+	@$(RUN) scripts/bench_frames.py $(ARGS)
 
 test: setup ## style, types and all tests
 	$(MAKE) --no-print-directory lint

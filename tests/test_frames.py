@@ -349,7 +349,7 @@ def test_what_cannot_be_read_says_why(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(written(tmp_path / "v.mp4").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"broken.mp4 cannot be read"):
         decode_frames(tmp_path / "broken.mp4", 4)
-    with pytest.raises(ValueError, match="decoder 'vhs' is none of pyav, decord, torchcodec"):
+    with pytest.raises(ValueError, match="decoder 'vhs' is none of pyav, pyav_from_start, decord, torchcodec"):
         decode_frames(tmp_path / "v.mp4", Evenly(4, "vhs"))
 
 

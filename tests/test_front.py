@@ -64,6 +64,7 @@ def told(monkeypatch, capsys, tmp_path):
         ("benchmarks=tiny_mvbench", "benchmarks='tiny_mvbench' must be a list"),
         ("options=red", "options='red' must be a list"),
         ("workers=1.5", "workers=1.5 must be"),
+        ("frames_cache=true", "frames_cache=True must be text, or null"),
         ("workers=-1", "workers=-1 must be"),
         ("workers=100000", "from 0 to 256"),
         ("threads=-1", "threads=-1 must be"),

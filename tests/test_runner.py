@@ -133,6 +133,7 @@ def test_rows_say_which_frames_of_which_file_were_seen_and_what_was_damaged(load
     assert {len(one["frame_places"]) for one in found} == {8}
     assert {one["decode_errors"] for one in found} == {read_video(tmp_path / "v.mp4", 8).decode_errors}
     assert found[0]["decode_errors"] > 0
+    assert {(one["decoding"], one["frames_cached"]) for one in found} == {("start: damaged", False)}
 
 
 def test_vision_passes_are_as_many_as_videos_even_with_rows_that_read_the_tower(loaded, video, tmp_path, monkeypatch):

@@ -85,7 +85,12 @@ def encode(loaded: Loaded, prepared: Prepared, layers: Layers) -> Encoded:
     assert prepared.times is not None
     pixels = prepared.pixels.to(loaded.device)
     vision, tower, seconds = vision_pass(loaded, pixels, layers)
-    seen = {"frame_places": prepared.places, "decode_errors": prepared.decode_errors}
+    seen = {
+        "frame_places": prepared.places,
+        "decode_errors": prepared.decode_errors,
+        "decoding": prepared.way,
+        "frames_cached": prepared.cached,
+    }
     return Encoded(vision, pixels, tower, prepared.times | {"vision": seconds}, seen)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from sharpv.answering import environment
@@ -15,7 +14,6 @@ NOT_ANSWERING = ("path", "paper_name", "display", "size_gb", "calibration")
 """Fields of a model's configuration that change no answer by themselves: what is behind `path` is hashed, and a row's
 settings hold the calibrated numbers that it uses."""
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "av")
-ENDS = 1 << 16
 RUNNER = "sharpv.answering.runner"
 
 
@@ -45,16 +43,3 @@ def answer_key(run: str, sample: Sample, row: Row, video: str) -> str:
     """Of everything that can change one answer; `run` is the run key, `video` the fingerprint of the file."""
     asked = [sample.task, sample.doc_id, sample.doc_hash, sample.text, sample.max_new_tokens, video]
     return digest([run, row.name, row.hash, *asked])
-
-
-def fingerprint(video: Path) -> str:
-    """Of a video file by its size and both ends, where containers keep their index; of a folder by names and sizes."""
-    if video.is_dir():
-        return digest(sorted((file.name, file.stat().st_size) for file in video.iterdir()))
-    if not video.is_file():
-        return "missing"
-    size = video.stat().st_size
-    with video.open("rb") as file:
-        head = file.read(ENDS)
-        file.seek(max(0, size - ENDS))
-        return hashlib.sha256(str(size).encode() + head + file.read(ENDS)).hexdigest()

@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from sharpv.benchmarks.samples import Sample
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import Loaded
+from sharpv.videos.cache import FrameCache
 from sharpv.videos.frames import read_video
 
 AHEAD = 2
@@ -32,6 +33,7 @@ FULL = (
     "this machine's shared memory is full: videos that find no room are decoded again by the process that answers; "
     "give it more (docker run --shm-size=...) or use workers=0"
 )
+FROM_START = "start: "
 DEATHS = (RuntimeError, OSError, EOFError)
 """What a worker's death raises: torch's RuntimeError, or the error of fetching a video whose worker just died."""
 
@@ -40,8 +42,8 @@ DEATHS = (RuntimeError, OSError, EOFError)
 class Prepared:
     """A video's pixels on the host and the seconds of `decode_video` and `preprocess`, or why there are none.
 
-    places: of the frames taken, among the video's. decode_errors: see `Sampled`. unshared: a worker had the pixels, but
-    no shared memory to hand them over in.
+    places: of the frames taken, among the video's. decode_errors, way: see `Sampled`. cached: no decoder ran.
+    unshared: a worker had the pixels, but no shared memory to hand them over in.
     """
 
     video: Path
@@ -50,19 +52,24 @@ class Prepared:
     error: str | None = None
     places: list[int] = field(default_factory=list)
     decode_errors: int | None = 0
+    way: str = ""
+    cached: bool = False
     unshared: bool = False
 
 
 class Videos(Dataset):
     """Prepares a video, whose path is its index; what a bad file raises becomes that video's error."""
 
-    def __init__(self, loaded: Loaded):
-        self.loaded = loaded
+    def __init__(self, loaded: Loaded, cache: FrameCache | None = None):
+        self.loaded, self.cache = loaded, cache
 
     def __getitem__(self, video: Path) -> Prepared:
         clock = StageClock(torch.device("cpu"))
         try:
-            sampled = read_video(video, self.loaded.frames)
+            if self.cache is None:
+                sampled, cached = read_video(video, self.loaded.frames), False
+            else:
+                sampled, cached = self.cache.read(video, self.loaded.frames, read_video)
             clock.mark("decode_video")
             pixels = self.loaded.preprocess(sampled)
             clock.mark("preprocess")
@@ -70,7 +77,15 @@ class Videos(Dataset):
         except Exception as error:
             return Prepared(video, error=f"{type(error).__name__}: {error}")
         seconds = clock.seconds()
-        return Prepared(video, pixels, seconds, places=sampled.places, decode_errors=sampled.decode_errors)
+        return Prepared(
+            video,
+            pixels,
+            seconds,
+            places=sampled.places,
+            decode_errors=sampled.decode_errors,
+            way=sampled.way,
+            cached=cached,
+        )
 
 
 class Shared(Videos):
@@ -90,12 +105,13 @@ class Shared(Videos):
 
 
 class Prefetcher:
-    """Gives videos prepared, in the order asked. `waiting_s`: seconds that its user has waited for them.
+    """Gives videos prepared, in the order asked. `waiting_s`: seconds that its user has waited for them; `ways`: how
+    many videos' frames were reached in which way.
 
-    workers: processes that prepare ahead; 0 = prepare when asked, in this process.
+    workers: processes that prepare ahead; 0 = prepare when asked, in this process. cache: where their frames are kept.
     """
 
-    def __init__(self, loaded: Loaded, workers: int):
+    def __init__(self, loaded: Loaded, workers: int, cache: FrameCache | None = None):
         if workers < 0:
             raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
         if workers and len(gettempdir().encode()) > LONGEST_FOLDER:
@@ -103,7 +119,8 @@ class Prefetcher:
                 f"workers hand videos over through sockets in {gettempdir()}, whose name is too long for that: set "
                 f"TMPDIR to a folder of at most {LONGEST_FOLDER} bytes, or use workers=0"
             )
-        self.loaded, self.workers, self.waiting_s = loaded, workers, 0.0
+        self.loaded, self.workers, self.cache = loaded, workers, cache
+        self.waiting_s, self.ways = 0.0, Counter[str]()
 
     def prepare(self, samples: Iterable[Sample]) -> Generator[Prepared]:
         """The video of each sample, the next of which is drawn when a worker (without any, this process) is free for
@@ -115,6 +132,8 @@ class Prefetcher:
                 self.waiting_s += time.perf_counter() - start
                 if item is None:
                     return
+                if item.error is None:
+                    self.ways["cache" if item.cached else item.way] += 1
                 yield item
 
     def _items(self, videos: Iterator[Path]) -> Generator[Prepared]:
@@ -133,7 +152,7 @@ class Prefetcher:
             for item in self._until_a_death(asked()):
                 if item.unshared:
                     warnings.warn(FULL, stacklevel=2)
-                    item = Videos(self.loaded)[item.video]
+                    item = Videos(self.loaded, self.cache)[item.video]
                 waiting.popleft()
                 yield item
             if waiting:
@@ -160,7 +179,7 @@ class Prefetcher:
 
     def _start(self, videos: Iterable[Path], workers: int) -> Generator[Prepared]:
         loader: Any = DataLoader(
-            (Shared if workers else Videos)(self.loaded),
+            (Shared if workers else Videos)(self.loaded, self.cache),
             sampler=videos,
             batch_size=None,
             num_workers=workers,
@@ -184,3 +203,17 @@ def _unchanged(item: Any) -> Any:
 
 def _died(error: Exception) -> bool:
     return not isinstance(error, RuntimeError) or any(part in str(error) for part in ("DataLoader worker", "ancdata"))
+
+
+def ways_told(ways: Mapping[str, int]) -> str:
+    """In words, how the frames of so many videos were decoded; nothing for those whose decoder does not tell."""
+    started = {way.removeprefix(FROM_START): count for way, count in ways.items() if way.startswith(FROM_START)}
+    parts = [f"{_videos(ways['seek'])} read by seeking"] if ways.get("seek") else []
+    if started:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(started.items()))
+        parts.append(f"{_videos(sum(started.values()))} decoded from the start ({reasons})")
+    return ", ".join(parts)
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' * (count != 1)}"

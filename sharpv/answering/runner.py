@@ -5,7 +5,7 @@ Shape suffixes: B batch (1), N prompt rows, D width.
 
 import gc
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from sharpv.models.loaded import Loaded
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
 from sharpv.runtime.prompt import assemble, question_rows
+from sharpv.videos.cache import FrameCache
 
 FAILURES = (ValueError, RuntimeError, MemoryError)
 CPU_ALLOCATOR = "can't allocate memory"
@@ -41,10 +42,12 @@ class Failed:
 
 
 class Runner:
-    """Answers questions with their rows and stores every answer at once. workers: see `Prefetcher`."""
+    """Answers questions with their rows and stores every answer at once. workers, cache: see `Prefetcher`."""
 
-    def __init__(self, loaded: Loaded, store: RowStore, workers: int = 0, device: str = ""):
-        self.loaded, self.store, self.workers, self.device = loaded, store, workers, device
+    def __init__(
+        self, loaded: Loaded, store: RowStore, workers: int = 0, device: str = "", cache: FrameCache | None = None
+    ):
+        self.loaded, self.store, self.workers, self.device, self.cache = loaded, store, workers, device, cache
         self.depth = len(loaded.adapter.language_model.layers)
 
     def check(self, asked: list[Question]) -> None:
@@ -53,14 +56,16 @@ class Runner:
             if row.memory is not None:
                 row.memory.check(self.depth)
 
-    def run(self, asked: list[Question], warm_up: int = 1) -> dict[str, float]:
+    def run(self, asked: list[Question], warm_up: int = 1) -> dict[str, Any]:
         """Answer all, video by video, but for those that another process works on meanwhile or has answered.
 
-        What it took: answers, videos, seconds, seconds of waiting for videos.
+        What it took: answers, videos, seconds, seconds of waiting for videos, and how many videos' frames were reached
+        in which way.
         """
         self.check(asked)
         rows, groups, start = _rows(asked), by_video(asked), time.perf_counter()
-        layers, spent = all_layers(rows), {"answers": 0.0, "videos": 0.0, "waiting_s": 0.0}
+        layers, ways = all_layers(rows), Counter[str]()
+        spent = {"answers": 0.0, "videos": 0.0, "waiting_s": 0.0}
         with (
             layer_hooks(self.loaded.adapter) as self.hooks,
             tqdm(total=_answers(asked), desc="answer", unit="row") as bar,
@@ -68,7 +73,7 @@ class Runner:
             # Those that others work on come last. Waited for without workers, which would claim further ones meanwhile:
             # so nobody waits who holds what another one waits for.
             for wait in (False, True):
-                prefetcher = Prefetcher(self.loaded, 0 if wait else self.workers)
+                prefetcher = Prefetcher(self.loaded, 0 if wait else self.workers, self.cache)
                 taken, passed = deque[list[Question]](), list[list[Question]]()
                 videos = prefetcher.prepare(self._claimed(groups, wait, taken, passed, bar))
                 with closing(videos):
@@ -86,8 +91,9 @@ class Runner:
                         self.store.release(group[0].sample.video)
                         spent["videos"] += 1
                 spent["waiting_s"] += prefetcher.waiting_s
+                ways += prefetcher.ways
                 groups = passed
-        return spent | {"wall_s": time.perf_counter() - start}
+        return spent | {"wall_s": time.perf_counter() - start, "ways": dict(ways)}
 
     def _claimed(
         self,

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from sharpv.answering.keys import answer_key, fingerprint
+from sharpv.answering.keys import answer_key
 from sharpv.answering.store import RowStore
 from sharpv.benchmarks.samples import Sample
 from sharpv.configuration.rows import Row
+from sharpv.videos.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)

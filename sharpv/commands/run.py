@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from sharpv.commands import tracking
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
 from sharpv.models.loaded import Loaded
+from sharpv.videos.cache import FrameCache
 
 INTERRUPTED = 130
 
@@ -126,15 +128,17 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
         print(f"{len(cell.samples)} questions x {len(cell.rows)} rows: {cell.name}; store: {cell.folder}", flush=True)
     left, facts = cell.left(processes.share(cell.videos)), dict[str, Any]()
     if left:
+        from sharpv.answering.prefetch import ways_told
         from sharpv.answering.runner import Runner
 
+        cache = FrameCache(Path(config.frames_cache)) if config.frames_cache is not None else None
         loaded = load()
         workers = config.workers if config.workers is not None else default_workers(loaded.device, processes)
         hardware = environment.hardware(loaded.device)
         attention = loaded.adapter.language_model.config._attn_implementation
         facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
         device = hardware.get("gpu") or f"{hardware['cpu']} with {hardware['threads']} threads"
-        runner = Runner(loaded, cell.store, workers, device)
+        runner = Runner(loaded, cell.store, workers, device, cache)
         runner.check(left)
         if processes.first:
             cell.begin(command)
@@ -142,6 +146,10 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
         spent = runner.run(left, config.warm_up)
         waited, wall = spent["waiting_s"], spent["wall_s"]
         print(f"model waited {waited:.1f} of {wall:.1f} s ({waited / wall:.0%}) for videos, {workers} workers")
+        if ways := ways_told(spent["ways"]):
+            print(ways)
+        if cache is not None:
+            print(cache.told(spent["ways"]))
         facts |= {"pass": spent | {"workers": workers, "rank": processes.rank}}
     gathered = [fact for fact in processes.gather(facts) if fact]
     if not processes.first:

@@ -72,6 +72,7 @@ RULES = {
     "threads": _or_null(_whole(1, MOST_THREADS)),
     "dry_run": SWITCH,
     "workers": _or_null(_whole(0, MOST_WORKERS)),
+    "frames_cache": _or_null(TEXT),
     "reference": _or_null(TEXT),
     "table": Rule("a file's name without ending, below results/", _is_table_name),
     "title": TEXT,

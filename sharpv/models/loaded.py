@@ -26,7 +26,7 @@ VIDEO = "<video>"
 
 DTYPES = ("float32", "float16", "bfloat16")
 BACKENDS = ("auto", "sdpa", "flash_attention_2")
-DECODERS = ("pyav", "decord", "torchcodec")
+DECODERS = ("pyav", "pyav_from_start", "decord", "torchcodec")
 ANSWERING = (".safetensors", ".json", ".model", ".txt", ".jinja")
 """Files of a checkpoint that can change an answer, by their ending."""
 
@@ -129,8 +129,9 @@ class ModelConfig:
 
     path: a folder, also with `~`, or a hub id. profile: which of the tasks' prompts it takes. dtype: of the weights.
     attn_implementation: `auto` = flash_attention_2 where installed on CUDA, else sdpa. device: `auto` = CUDA where
-    there is one. decoder: of video files, pyav | decord | torchcodec. calibration: per-model thresholds that pruner
-    configs refer to, from documented calibrations. ValueError naming the field whose value cannot be right.
+    there is one. decoder: of video files, pyav | pyav_from_start | decord | torchcodec. calibration: per-model
+    thresholds that pruner configs refer to, from documented calibrations. ValueError naming the field whose value is
+    wrong.
     """
 
     name: str

@@ -15,6 +15,7 @@ import numpy as np
 from sharpv.videos.orientation import Orientation, orientation_of
 from sharpv.videos.sampled import Sampled
 from sharpv.videos.sampling import Sampling
+from sharpv.videos.seeking import DoubtError, Index, read
 
 WHOLE = 0.9
 """Share of its stated duration below which a file counts as cut off, less its longest pause between two frames."""
@@ -34,16 +35,20 @@ class Decoded:
 
 @dataclass
 class Packets:
-    """How many packets of a stream are shown, and cut off by an edit list; places that the container's reader skipped
-    because they are damaged."""
+    """What a stream's packets tell; how many are shown, and cut off by an edit list; places that the container's
+    reader skipped because they are damaged."""
 
+    index: Index
     shown: int = 0
     cut: int = 0
     skipped: int = 0
 
 
-def by_pyav(path: Path, sampling: Sampling) -> Sampled:
+def by_pyav(path: Path, sampling: Sampling, seeking: bool = True) -> Sampled:
     """Frames of a file, turned upright. A packet that the decoder refuses is left out and counted, as players do.
+
+    seeking: decode from the key frames before the wanted frames, where that is sure to give the same frames as decoding
+    from the start; `way` says which of both was done, and why not.
 
     ValueError with the reason for a file without a video stream, one that ends long before it says, one whose
     resolution changes, and one whose display matrix turns it by other than quarters.
@@ -52,8 +57,11 @@ def by_pyav(path: Path, sampling: Sampling) -> Sampled:
         with av.open(str(path.absolute())) as container:
             stream = video_stream(container)
             fps = float(stream.average_rate or stream.guessed_rate or 0)
-            packets = _packets(container, stream)
-        decoded = _decode(path, set(sampling.indices(packets.shown, fps).tolist()))
+            packets = _packets(container, stream, Index.of(path, container, stream, seeking))
+        wanted = set(sampling.indices(packets.shown, fps).tolist())
+        decoded, way = _sought(path, packets, wanted)
+        if decoded is None:
+            decoded = _decode(path, wanted)
         if decoded.total != packets.shown:
             decoded = _decode(path, set(sampling.indices(decoded.total, fps).tolist()))
     except (av.error.FFmpegError, IndexError) as error:
@@ -62,7 +70,32 @@ def by_pyav(path: Path, sampling: Sampling) -> Sampled:
         raise ValueError(f"video {path}: {error}") from error
     places = sampling.indices(decoded.total, fps).tolist()
     frames_THWC, errors = np.stack([decoded.kept[place] for place in places]), decoded.errors + packets.skipped
-    return Sampled(frames_THWC, places, errors, decoded.total, fps)
+    return Sampled(frames_THWC, places, errors, decoded.total, fps, way)
+
+
+def by_pyav_from_start(path: Path, sampling: Sampling) -> Sampled:
+    """As `by_pyav`, with every frame of the file decoded, so that all of its damage is counted."""
+    return by_pyav(path, sampling, seeking=False)
+
+
+def _sought(path: Path, packets: Packets, wanted: set[int]) -> tuple[Decoded | None, str]:
+    """The frames by seeking, or None and the reason why they must be decoded from the start."""
+    try:
+        if packets.skipped:
+            raise DoubtError("damaged")
+        plan = packets.index.plan(wanted)
+        with av.open(str(path.absolute())) as container:
+            kept = read(container, _one_thread(container), plan)
+    except DoubtError as doubt:
+        return None, f"start: {doubt}"
+    return Decoded(kept, packets.shown), "seek"
+
+
+def _one_thread(container: av.container.InputContainer) -> av.VideoStream:
+    """Threads conceal damage from whatever their neighbours have ready: other frames in every run."""
+    stream = video_stream(container)
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+    return stream
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
@@ -75,18 +108,22 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     raise ValueError(f"it holds no video stream{covers}")
 
 
-def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Packets:
+def _packets(container: av.container.InputContainer, stream: av.VideoStream, index: Index) -> Packets:
     """Read to the end without decoding; ValueError for half a file: no stream of it lasts as long as it states."""
-    found, pause, last, end = Packets(), 0.0, 0.0, 0.0
+    found, pause, last, end = Packets(index), 0.0, 0.0, 0.0
+    # Fractions, multiplied for every packet, would take longer than reading it.
+    units = {one.index: float(one.time_base or 0) for one in container.streams}
     for packet in _demuxed(container, found):
         if not packet.size:
             continue
         stamp = packet.dts if packet.pts is None else packet.pts
-        time = None if stamp is None else float(stamp * packet.time_base)
+        unit = units.get(packet.stream_index) or float(packet.time_base)
+        time = None if stamp is None else stamp * unit
         if time is not None:
-            end = max(end, time + float((packet.duration or 0) * packet.time_base))
-        if packet.stream.index != stream.index:
+            end = max(end, time + (packet.duration or 0) * unit)
+        if packet.stream_index != stream.index:
             continue
+        found.index.add(packet)
         found.shown += not packet.is_discard
         found.cut += packet.is_discard
         if time is not None:
@@ -116,7 +153,8 @@ def require_plain(path: Path) -> int:
     with av.open(str(path.absolute())) as container:
         if container.format.name == "avi":
             raise ValueError("AVI does not say when a frame is shown")
-        packets = _packets(container, video_stream(container))
+        stream = video_stream(container)
+        packets = _packets(container, stream, Index.of(path, container, stream, seeking=False))
     if packets.cut:
         raise ValueError(f"an edit list cuts {packets.cut} frames off")
     with av.open(str(path.absolute())) as container:
@@ -129,10 +167,7 @@ def require_plain(path: Path) -> int:
 def _decode(path: Path, needed: set[int]) -> Decoded:
     found, size, upright = Decoded(), (0, 0), Orientation()
     with av.open(str(path.absolute())) as container:
-        stream = video_stream(container)
-        # Threads conceal damage from whatever their neighbours have ready: other frames in every run.
-        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-        for packet in container.demux(stream):
+        for packet in container.demux(_one_thread(container)):
             try:
                 frames: list[Any] = packet.decode()
             except av.error.InvalidDataError:

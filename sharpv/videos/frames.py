@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sharpv.videos.container import by_pyav
+from sharpv.videos.container import by_pyav, by_pyav_from_start
 from sharpv.videos.other_decoders import by_decord, by_torchcodec
 from sharpv.videos.pictures import from_folder
 from sharpv.videos.sampled import Sampled
@@ -26,7 +26,7 @@ __all__ = [
     "read_video",
 ]
 
-READERS = {"pyav": by_pyav, "decord": by_decord, "torchcodec": by_torchcodec}
+READERS = {"pyav": by_pyav, "pyav_from_start": by_pyav_from_start, "decord": by_decord, "torchcodec": by_torchcodec}
 DECODERS = tuple(READERS)
 
 
