@@ -25,6 +25,11 @@ def tasks_dir() -> Path:
     return REPOSITORY / "tasks"
 
 
+def configs_dir() -> Path:
+    """Folder of our configurations: methods, models, benchmarks, experiments."""
+    return REPOSITORY / "configs"
+
+
 def hub_dir() -> Path:
     """Where Hugging Face keeps downloads, resolved as huggingface_hub does: $HF_HOME, else below $XDG_CACHE_HOME."""
     cache = _named("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache")
