@@ -1,5 +1,6 @@
 """From configuration files to objects; every object by `_target_`, every mistyped name answered with the valid ones."""
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sharpv.checks import holds
@@ -70,6 +71,11 @@ def build(config: Any) -> Any:
         return instantiate(config)
     except (InstantiationException, TypeError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", reason):
+            fields = [field.name for field in dataclasses.fields(get_class(config["_target_"])) if field.init]
+            near = difflib.get_close_matches(unknown[1], fields, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            reason = f"there is no {unknown[1]!r}.{hint} There are: {', '.join(fields)}"
         raise ValueError(f"{config.get('_target_')} cannot be made of these settings: {reason}") from error
 
 
