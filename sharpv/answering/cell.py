@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -164,6 +165,11 @@ class Cell:
         told = [line for line in scores if self.store.rows[line["key"]]["status"] == "ok"]
         append_rows(self.folder / "scores.jsonl", told)
         return errors
+
+    def reason(self) -> str | None:
+        """Why most of the answers that failed did; None where none did."""
+        errors = Counter(row["error"] for row in self.store.rows.values() if row["status"] == "error")
+        return errors.most_common(1)[0][0] if errors else None
 
     def _require_pruning(self) -> None:
         for number, row in enumerate(self.rows):
