@@ -151,7 +151,9 @@ def _no_such_choice(error: MissingConfigException) -> str:
 
 def _no_such_setting(name: str) -> str:
     if of_stage := re.fullmatch(r"(?:pruner\.)?(visual|memory)\.(\w+)", name):
-        return f"there is no setting {name!r}. One of a method's stage is pruner.{of_stage[1]}_options.{of_stage[2]}=VALUE"
+        return (
+            f"there is no setting {name!r}. One of a method's stage is pruner.{of_stage[1]}_options.{of_stage[2]}=VALUE"
+        )
     valid = [*settings.RULES, *(f"model.{field.name}" for field in dataclasses.fields(ModelConfig))]
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -15,8 +15,14 @@ FAMILIES = {
 }
 """Where the adapter of a family is, imported when a model of it comes: a changed family leaves the others' answers."""
 WRAPPERS = {
-    "_orig_mod": ("torch.compile's wrapper", "give the model inside, model._orig_mod, or compile in place: model.compile()"),
-    "get_base_model": ("a PEFT wrapper", "give the model inside, model.get_base_model(), whose layers hold the adapters"),
+    "_orig_mod": (
+        "torch.compile's wrapper",
+        "give the model inside, model._orig_mod, or compile in place: model.compile()",
+    ),
+    "get_base_model": (
+        "a PEFT wrapper",
+        "give the model inside, model.get_base_model(), whose layers hold the adapters",
+    ),
     "module": ("a wrapper for several devices", "give the model inside, model.module"),
 }
 """What a model's wrapper is known by, what it is, and the way out."""
