@@ -61,8 +61,9 @@ class SharpVModel(lmms):
         left: dict[str, Any] = {name: value for name, value in given.items() if name not in of_model}
         row: Any = OmegaConf.to_container(method)
         options = {f"{stage}_options": values for stage, values in by_name.placed(method.name, row, left).items()}
-        model = OmegaConf.merge(model, {name: given[name] for name in of_model})
-        return model, OmegaConf.merge(method, options)  # type: ignore[return-value]
+        changed: Any = OmegaConf.merge(model, {name: given[name] for name in of_model})
+        chosen: Any = OmegaConf.merge(method, options)
+        return changed, chosen
 
     @staticmethod
     def _require_state(given: str | None, present: str) -> None:

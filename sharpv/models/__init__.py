@@ -29,14 +29,14 @@ WRAPPERS = {
 
 
 def adapter_for(model: nn.Module) -> Adapter:
-    """The adapter of a loaded transformers model; ValueError naming the families there are, and for a wrapper of a model
-    or its inside alone.
+    """The adapter of a loaded transformers model; ValueError naming the families there are, and for the wrapper of a
+    model or its inside alone.
 
     A model whose stock class does not tell its family carries it, and settings of its adapter, in `config.sharpv`.
     """
     for known_by, (kind, way_out) in WRAPPERS.items():
         if hasattr(model, known_by):
-            raise ValueError(f"{type(model).__name__} is {kind}: {way_out}")
+            raise ValueError(f"{type(model).__name__} is {kind}: give the model inside, {way_out}")
     config = getattr(model, "config", None)
     settings = dict(getattr(config, "sharpv", None) or {})
     family = settings.pop("family", None) or getattr(config, "model_type", None)
