@@ -42,12 +42,13 @@ def lines() -> dict[str, str]:
     Of names that differ by options only, as the points of an ablation, one is here; `stages` takes them all.
     """
     rows = {name: read("pruner", name) for name in _files("pruner")}
-    chosen: dict[tuple[str, ...], str] = {}
-    for name in sorted(rows, key=lambda name: (_has_options(rows[name]), name)):
-        if not _has_options(rows[name]) or _chosen(rows[name]) not in chosen:
-            chosen.setdefault((*_chosen(rows[name]), name), name)
-            chosen.setdefault(_chosen(rows[name]), name)
-    return {name: _line(rows[name]) for name in sorted(set(chosen.values()))}
+    listed = [name for name in rows if not _has_options(rows[name])]
+    seen = {_chosen(rows[name]) for name in listed}
+    for name in sorted(set(rows) - set(listed)):
+        if _chosen(rows[name]) not in seen:
+            listed.append(name)
+            seen.add(_chosen(rows[name]))
+    return {name: _line(rows[name]) for name in sorted(listed)}
 
 
 def placed(name: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
