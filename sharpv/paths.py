@@ -1,6 +1,7 @@
 """Where things lie on this machine: the only module that reads the environment."""
 
 import os
+import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -23,6 +24,11 @@ def record_path(experiment: str) -> Path:
 def tasks_dir() -> Path:
     """Folder of our lmms-eval task YAMLs."""
     return REPOSITORY / "tasks"
+
+
+def configs_dir() -> Path:
+    """Folder of our configurations: methods, models, benchmarks, experiments."""
+    return REPOSITORY / "configs"
 
 
 def hub_dir() -> Path:
@@ -89,9 +95,11 @@ def judge_key() -> str:
 
 def prepare_command_line() -> None:
     """Hydra raises its errors instead of printing them, and progress bars, also of libraries, show only what takes more
-    than a second; call before either is imported."""
+    than a second, in a log file once a minute; call before either is imported."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TQDM_DELAY", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "60")
 
 
 def go_offline() -> None:

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from sharpv.benchmarks.availability import incomplete
+from sharpv.benchmarks.availability import weights as weights_of
 from sharpv.tiny.build import CHECKPOINT
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1234\n"
@@ -29,6 +31,14 @@ def test_a_whole_checkpoint_lacks_nothing(checkpoint):
 def test_a_pointer_in_place_of_a_file_is_told(checkpoint, name):
     (weights(checkpoint) if "safetensors" in name else checkpoint / name).write_bytes(POINTER)
     assert f"{name} (it is a git-lfs pointer" in incomplete(checkpoint)
+
+
+def test_only_of_the_bundled_checkpoint_it_is_said_that_it_is_bundled(checkpoint, monkeypatch):
+    weights(checkpoint).unlink()
+    model = SimpleNamespace(name="tiny", display="mine", path=str(checkpoint))
+    assert "train_tiny" not in weights_of(model).problem
+    monkeypatch.setattr("sharpv.tiny.build.CHECKPOINT", checkpoint)
+    assert "train_tiny" in weights_of(model).problem
 
 
 @pytest.mark.parametrize("part", [0.5, 0.999, 1e-4])

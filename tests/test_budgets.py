@@ -143,9 +143,18 @@ def test_a_row_may_have_settings():
     assert (rows[2].memory.keep_ratio, rows[2].visual.beta, rows[2].visual.keep_ratio) == (0.3, 0.5, 0.25)
 
 
-@pytest.mark.parametrize("row", ["evs kep_ratio=0.1", "holitom keep_ratio=0.1", "evs keep_ratio", "evs memory.layer=3"])
-def test_a_setting_that_no_stage_or_both_have_names_those_there_are(row):
-    with pytest.raises(ValueError, match=r"there are: .*visual\.keep_ratio"):
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("evs kep_ratio=0.1", "Did you mean 'keep_ratio'"),
+        ("holitom keep_ratio=0.1", "both stages have a field 'keep_ratio'"),
+        ("evs keep_ratio", "must be field=value"),
+        ("evs inner.layer=3", "must be field=value"),
+        ("evs memory.layer=3", "has no field 'layer'"),
+    ],
+)
+def test_a_setting_that_no_stage_or_both_have_is_told(row, told):
+    with pytest.raises(ValueError, match=told):
         table_rows(f"rows=[dense,'{row}']")
 
 

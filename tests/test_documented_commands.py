@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from sharpv.paths import REPOSITORY, tasks_dir
+from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny.scenes import render, sample_scene
+from sharpv.tiny.video import write_mp4
 
 DOCUMENTS = [
     "README.md",
@@ -114,15 +117,18 @@ def test_links_of_a_document_lead_to_files_of_the_checkout(document):
     assert [link for link in files if not (folder / link).exists()] == []
 
 
-def test_python_of_the_readme_runs(model, inputs, capsys):
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (code,) = [block for language, _, block in FENCED.findall(text) if language == "python"]
-    inputs = dict(inputs) | {"max_new_tokens": 2}
-    exec(compile(code, "README.md", "exec"), {"model": model, "inputs": inputs})
-    vr, mr, *kept = capsys.readouterr().out.replace("[", "").replace("]", "").replace(",", "").split()
-    assert 0 < float(vr) < 1
-    assert 0 <= float(mr) <= 1
-    assert len(kept) == model.config.text_config.num_hidden_layers
+@pytest.mark.parametrize("document", ["README.md", "docs/vllm.md"])
+def test_python_of_a_document_runs(document, model, inputs, capsys, tmp_path, monkeypatch):
+    """On the bundled checkpoint and a video of it where a block loads its own."""
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    blocks = [code for language, mark, code in FENCED.findall(text) if language == "python" and mark not in ELSEWHERE]
+    write_mp4(tmp_path / "video.mp4", render(sample_scene(3)))
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        code = re.sub(r"llava-hf/[\w.-]+", str(CHECKPOINT), block)
+        exec(compile(code, document, "exec"), {"model": model, "inputs": dict(inputs) | {"max_new_tokens": 2}})
+        assert capsys.readouterr().out.strip(), code
+    assert blocks
 
 
 def test_marks_of_blocks_are_known_and_exemptions_are_shown():

@@ -154,11 +154,17 @@ def test_a_cuda_device_that_is_not_there(told):
         ("evs", "visual", "keep_ratio=null", "keep_ratio=None must be"),
         ("fastv", "memory", "layer=100", "nothing would be pruned"),
         ("vtw", "memory", "layer=28", "nothing would be pruned"),
-        ("evs", "visual", "keep=1", "unexpected keyword argument 'keep'"),
+        ("evs", "visual", "keep=1", "there is no 'keep'. There are: keep_ratio"),
     ],
 )
 def test_a_setting_of_a_method_that_cannot_be_right(told, pruner, stage, setting, words):
     assert words in told(f"pruner={pruner}", f"++pruner.{stage}_options.{setting}")
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_what_a_file_leaves_out_is_given_with_or_without_a_plus(told, plus):
+    given = (f"{plus}model.device=cpu", f"{plus}pruner.visual_options.keep_ratio=0", "pruner=evs")
+    assert "keep_ratio=0 must lie in (0, 1]" in told(*given)
 
 
 def test_a_method_that_needs_a_part_of_the_tower_which_is_not_there(told):
@@ -175,7 +181,8 @@ def test_a_method_that_needs_a_part_of_the_tower_which_is_not_there(told):
         ("limt=3", "no setting 'limt'. Did you mean 'limit'?"),
         ("modle=tiny", "no setting 'modle'. Did you mean 'model'?"),
         ("model.dtyp=float16", "Did you mean 'model.dtype'?"),
-        ("model.device=cpu", "+model.device=VALUE"),
+        ("pruner.visual.keep_ratio=0.1", "is pruner.visual_options.keep_ratio=VALUE"),
+        ("memory.layer=3", "is pruner.memory_options.layer=VALUE"),
         ("rows=[dense", "rows=[dense cannot be read"),
         ("rnu", "unknown command 'rnu'. Did you mean 'run'?"),
         ("~limit", "Could not delete"),

@@ -6,7 +6,7 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sharpv.configuration import configure, outside
+from sharpv.configuration import configure, folders
 
 METHOD = '''
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def declare(folder, line):
     info = folder / "loud-1.0.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(f"[{outside.GROUP}]\n{line}\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{folders.GROUP}]\n{line}\n", encoding="utf-8")
 
 
 def composed(*overrides):

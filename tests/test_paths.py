@@ -64,3 +64,8 @@ def test_a_data_file_has_the_same_name_on_every_machine(monkeypatch, tmp_path):
     assert paths.below_data(tmp_path / "nextqa" / "NExTVideo" / "1.mp4") == "nextqa/NExTVideo/1.mp4"
     assert paths.below_data(paths.tasks_dir() / "tiny" / "data" / "videos" / "1.mp4") == "tiny/data/videos/1.mp4"
     assert paths.below_data(Path("/elsewhere/1.mp4")) == "/elsewhere/1.mp4"
+
+
+def test_bars_are_told_to_a_log_file_once_a_minute():
+    code = "from sharpv import paths; paths.prepare_command_line(); import tqdm; print(tqdm.tqdm([]).mininterval)"
+    assert told(code, {}) == ["60"] or told(code, {}) == ["60.0"]

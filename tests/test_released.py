@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
     assert f"INCOMPLETE: {failed} answers failed" in ran.stdout
     assert "sharpv_mvbench_fine_grained_pose: n/a" in ran.stdout
     assert "fixture4.mp4" in ran.stdout
+    assert re.search(r"on (mvbench|nextqa): .*mp4.*; all in .*runs", ran.stdout)
 
     stored = [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in read_jsonl(path)]
     reasons = {line["error"] for line in stored if line["status"] == "error"}

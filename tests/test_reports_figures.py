@@ -174,6 +174,14 @@ def test_all_figures_are_written_and_the_others_named_with_the_reason(run, tmp_p
     assert run.scores[(run.scores["task"] == task) & (run.scores["doc_id"] == number)].iloc[0]["score"] == 1
 
 
+def test_a_row_matched_to_a_budget_is_enough_for_a_strip(tmp_path):
+    run = load_run(write_run(tmp_path / "run", [(DENSE, first_wrong(1)), (MATCHED, first_wrong(3))]))
+    task, number = strips.choose_question(run.answers())
+    video = run.answers().query("task == @task and doc_id == @number")["video"].iloc[0]
+    write_video(tmp_path / video)
+    assert "DyCoke" in " ".join(texts(strips.stored_strip(run.answers(), tmp_path, ["matched"], (task, number))))
+
+
 def test_a_video_that_is_not_there_costs_only_its_strip(run, tmp_path):
     written, left_out = write_figures([run.folder], tmp_path, PAPER_CSV, tmp_path / "nowhere")
     assert "film_strip" not in {path.stem for path in written}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -209,6 +210,11 @@ class Cell:
         failed = sum(answer["status"] == "error" for answer in answers.values())
         write_whole(self.metrics(number), json.dumps([who | {"failed": failed} | one for one in aggregates], indent=1))
         return lines
+
+    def reason(self) -> str | None:
+        """Why most of the answers that failed did; None where none did."""
+        errors = Counter(row["error"] for row in self.store.rows.values() if row["status"] == "error")
+        return errors.most_common(1)[0][0] if errors else None
 
     def _require_pruning(self) -> None:
         for number, row in enumerate(self.rows):

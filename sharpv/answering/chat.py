@@ -3,19 +3,23 @@
 The suite itself answers in one pass and replays (see `replay`); this class serves those who drive lmms-eval themselves.
 """
 
+import dataclasses
 import gc
 import inspect
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sharpv.answering import keys
-from sharpv.configuration import configure
+from sharpv.answering.encoding import tower_layers, vision_pass
+from sharpv.configuration import by_name, configure
 from sharpv.metrics.timing import StageClock
+from sharpv.models.loaded import ModelConfig
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
 from sharpv.runtime.prompt import feed
@@ -25,6 +29,10 @@ from sharpv.videos.frames import read_video
 class SharpVModel(lmms):
     """Answers requests with one pruner; model and pruner are names of configs/model and configs/pruner.
 
+    Other model_args are fields of the model's configuration (`pretrained` is its `path`) or of one of the method's
+    stages: `model=llava_ov_7b,pretrained=FOLDER,dtype=float16,frames=16,pruner=fastv,keep_ratio=0.25`. ValueError for
+    any other, with the nearest.
+
     lmms-eval's `--use_cache` keys answers by the model_args as they are written, which say nothing of our code, of the
     weights or of what those names stand for. With it they must therefore hold `state=`, the hash of all these: a
     ValueError says which, and refuses another, so that no answer of an earlier state is served.
@@ -32,19 +40,30 @@ class SharpVModel(lmms):
 
     is_simple = False
 
-    def __init__(self, model: str = "tiny", pruner: str = "sharpv_adaptive", state: str | None = None, **kwargs: str):
+    def __init__(self, model: str = "tiny", pruner: str = "sharpv_adaptive", state: str | None = None, **given: Any):
         super().__init__()
-        kwargs.pop("batch_size", None)
-        if unknown := set(kwargs) - {"device", "max_batch_size"}:
-            raise ValueError(f"unknown model_args {sorted(unknown)}; there are: model, pruner, state")
         configure.register_resolvers()
-        settings = configure.load("model", model)
-        self.row = configure.rows(configure.load("pruner", pruner), settings)[0]
+        # lmms-eval gives these with every model.
+        given = {name: value for name, value in given.items() if name not in ("batch_size", "max_batch_size")}
+        settings, method = self._settings(configure.load("model", model), configure.load("pruner", pruner), given)
+        self.row = configure.rows(method, settings)[0]
         chosen = configure.build(OmegaConf.to_container(settings, resolve=True))
         self._require_state(state, keys.digest([keys.run_key(chosen, ""), self.row.hash])[:16])
         self.loaded = chosen.load()
-        if self.row.visual is not None and self.row.visual.tower_layers is not None:
-            raise ValueError(f"pruner {pruner!r} reads the vision tower: run it through run.py")
+
+    @staticmethod
+    def _settings(model: DictConfig, method: DictConfig, given: dict[str, Any]) -> tuple[DictConfig, DictConfig]:
+        """Both configurations with the other model_args in the places of their own settings."""
+        if "pretrained" in given:
+            given = {"path": given["pretrained"], **given}
+            del given["pretrained"]
+        of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(given)
+        left: dict[str, Any] = {name: value for name, value in given.items() if name not in of_model}
+        row: Any = OmegaConf.to_container(method)
+        options = {f"{stage}_options": values for stage, values in by_name.placed(method.name, row, left).items()}
+        changed: Any = OmegaConf.merge(model, {name: given[name] for name in of_model})
+        chosen: Any = OmegaConf.merge(method, options)
+        return changed, chosen
 
     @staticmethod
     def _require_state(given: str | None, present: str) -> None:
@@ -75,9 +94,10 @@ class SharpVModel(lmms):
         if len(videos) != 1:
             raise ValueError(f"{task} question {doc_id} has {len(videos)} videos; exactly one is supported")
         pixels = loaded.preprocess(read_video(Path(videos[0]), loaded.frames)).to(loaded.device)
-        embeddings, span, prompt = loaded.embed(context, loaded.adapter.encode(pixels), pixels)
+        vision, tower, _ = vision_pass(loaded, pixels, tower_layers(self.row))
+        embeddings, span, prompt = loaded.embed(context, vision, pixels)
         depth = len(loaded.adapter.language_model.layers)
-        fed = feed(embeddings, span, depth, self.row.visual, seed=doc_id)
+        fed = feed(embeddings, span, depth, self.row.visual, doc_id, tower)
         greedy = loaded.greedy(settings.get("max_new_tokens", 1024), prompt)
         ids, _ = generate(loaded.adapter, hooks, fed, self.row.memory, greedy, StageClock(loaded.device))
         return GenerationResult(loaded.decode(ids), TokenCounts(fed.layout.length, len(ids)))

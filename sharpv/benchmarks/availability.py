@@ -45,7 +45,7 @@ def weights(model: Any) -> Finding:
     name = f"weights of {model.display}"
     if Path(model.path).is_dir():
         lacking = incomplete(Path(model.path))
-        hint = "; for the tiny model: python scripts/train_tiny.py" if model.name == "tiny" else ""
+        hint = "; it comes with the package, or from python scripts/train_tiny.py" if _is_bundled(model.path) else ""
         return Finding(name, model.path, f"{model.path} lacks {lacking}{hint}" if lacking else None)
     snapshot = paths.hub_snapshot(model.path, "model", getattr(model, "revision", None))
     lacking = incomplete(snapshot) if snapshot is not None else None
@@ -54,6 +54,12 @@ def weights(model: Any) -> Finding:
     size = f" (about {model.size_gb} GB)" if model.size_gb else ""
     state = f"{snapshot} lacks {lacking}" if lacking else "not downloaded"
     return Finding(name, "", f"{state}{size}; get them: hf download {model.path}")
+
+
+def _is_bundled(path: str) -> bool:
+    from sharpv.tiny.build import CHECKPOINT
+
+    return Path(path).resolve() == CHECKPOINT.resolve()
 
 
 def incomplete(folder: Path) -> str | None:

@@ -32,6 +32,11 @@ COMMANDS = {
     "plan": "sharpv.commands.plan:plan",
 }
 """What each command calls, as function(config, command line) -> exit code."""
+LEFT_OUT = re.compile(
+    rf"(model\.({'|'.join(field.name for field in dataclasses.fields(ModelConfig))})"
+    r"|pruner\.(visual|memory)_options\.\w+)="
+)
+"""Settings that a configuration's file may leave out, so that Hydra would want a plus before them."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "map segment")
@@ -66,7 +71,8 @@ def overrides(arguments: list[str]) -> list[str]:
         # Before Hydra, which prints the command lines of a sweep.
         if (given := argument.partition("="))[0].lstrip("+") == "judge.base_url" and given[2] not in ("", "null"):
             require_no_secret(given[2])
-    return [quoted(argument) for argument in [first, *others] if argument]
+    taken = [f"++{argument}" if LEFT_OUT.match(argument) else argument for argument in [first, *others]]
+    return [quoted(argument) for argument in taken if argument]
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
@@ -146,6 +152,10 @@ def _no_such_choice(error: MissingConfigException) -> str:
 
 
 def _no_such_setting(name: str) -> str:
+    if of_stage := re.fullmatch(r"(?:pruner\.)?(visual|memory)\.(\w+)", name):
+        return (
+            f"there is no setting {name!r}. One of a method's stage is pruner.{of_stage[1]}_options.{of_stage[2]}=VALUE"
+        )
     valid = [*settings.RULES, *(f"model.{field.name}" for field in dataclasses.fields(ModelConfig))]
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

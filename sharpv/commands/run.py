@@ -205,10 +205,12 @@ def _conclude(config: DictConfig, cells: list[Cell], experiment: Experiment) -> 
                 told = metrics.told([cell.metrics(number) for number in range(len(cell.rows))], cell.benchmark.name)
                 print(told, end="", flush=True)
     if failed:
-        folders = ", ".join(str(cell.folder) for cell, number in zip(cells, errors, strict=True) if number)
+        broken = [cell for cell, number in zip(cells, errors, strict=True) if number]
+        for cell in broken:
+            print(f"{cell.name}: {cell.reason() or 'answers that could not be judged'}; all in {cell.folder}")
         print(
-            f"INCOMPLETE: {sum(errors)} answers failed (allow_errors={config.allow_errors}); see samples*.jsonl in "
-            f"{folders}"
+            f"INCOMPLETE: {sum(errors)} answers failed (allow_errors={config.allow_errors}). Once the reason above is "
+            "mended, the same command gives these alone again"
         )
     return int(failed)
 

@@ -15,7 +15,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sharpv.checks import holds
-from sharpv.configuration import outside
+from sharpv.configuration import by_name, outside
 from sharpv.configuration.budgets import DEPTH, Reach, Unreachable, at_budgets
 from sharpv.configuration.rows import Row, repetitions
 
@@ -72,6 +72,11 @@ def build(config: Any) -> Any:
         return instantiate(config)
     except (InstantiationException, TypeError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", reason):
+            fields = [field.name for field in dataclasses.fields(get_class(config["_target_"])) if field.init]
+            near = difflib.get_close_matches(unknown[1], fields, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            reason = f"there is no {unknown[1]!r}.{hint} There are: {', '.join(fields)}"
         raise ValueError(f"{config.get('_target_')} cannot be made of these settings: {reason}") from error
 
 
@@ -172,30 +177,20 @@ def _with_frames(model: DictConfig, frames: int) -> DictConfig:
 def pruner_of(text: str) -> DictConfig:
     """A pruner by its name, with settings of its stages behind it: "evs keep_ratio=0.1", "holitom memory.layer=12".
 
-    ValueError for a field that no stage has, that both have, or that is no `field=value`.
+    ValueError for what is no `field=value`, and as `by_name.placed`.
     """
     name, *settings = text.split()
-    pruner = load("pruner", name)
+    pruner, given = load("pruner", name), dict[str, Any]()
     for setting in settings:
-        path, given, value = setting.partition("=")
-        place, _, field = path.rpartition(".")
-        having = [group for group in ("visual", "memory") if pruner[group] and field in _fields(group, pruner[group])]
-        stages = [group for group in having if place in ("", group)]
-        if not given or len(stages) != 1:
-            known = [f"{group}.{one}" for group in ("visual", "memory") for one in _fields(group, pruner[group])]
-            raise ValueError(
-                f"row {text!r}: {setting!r} must be field=value of one of its stages; there are: {', '.join(known)}"
-            )
-        OmegaConf.update(pruner, f"{stages[0]}_options.{field}", yaml.safe_load(value), force_add=True)
+        path, equals, value = setting.partition("=")
+        stage, _, field = path.rpartition(".")
+        if not equals or stage not in ("", *by_name.STAGES):
+            raise ValueError(f"row {text!r}: {setting!r} must be field=value, visual.field=value or memory.field=value")
+        place = given.setdefault(f"{stage}_options", {}) if stage else given
+        place[field] = yaml.safe_load(value)
+    for stage, options in by_name.placed(name, pruner, given).items():
+        OmegaConf.update(pruner, f"{stage}_options", options, merge=True, force_add=True)
     return pruner
-
-
-def _fields(group: str, choice: Any) -> list[str]:
-    """The fields of a stage's class, none of no stage."""
-    if choice is None:
-        return []
-    config = load(group, choice) if isinstance(choice, str) else choice
-    return [field.name for field in dataclasses.fields(get_class(config._target_))]
 
 
 def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[Unreachable]]:

@@ -1,17 +1,7 @@
-"""Methods of other packages. One declares itself by an entry point,
-
-    [project.entry-points."sharpv.pruners"]
-    my_method = "my_package"
-
-which names the module that holds its classes, itself or below. Beside that module a folder `configs/` has visual/,
-memory/ and pruner/ as the one of this repository does, so that `pruner=my_method` works as for a method of ours.
-"""
+"""Methods of other packages, which `sharpv.configuration.folders` finds: only their classes are built, and Hydra finds
+their configurations."""
 
 import hashlib
-import sys
-from functools import cache
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +10,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 
+from sharpv import paths
 from sharpv.configuration.code import code_hash
-from sharpv.paths import REPOSITORY
+from sharpv.configuration.folders import config_folders, packages
 
-GROUP = "sharpv.pruners"
-CONFIGS = REPOSITORY / "configs"
-
-
-def packages() -> dict[str, Path]:
-    """Module and folder of each package that declares methods. ValueError for a module that is not there."""
-    return _packages(tuple(sys.path))
-
-
-@cache
-def _packages(path: tuple[str, ...]) -> dict[str, Path]:
-    """As `packages`; what is installed only changes with the import path."""
-    found = {}
-    for entry in entry_points(group=GROUP):
-        spec = find_spec(entry.module.split(".")[0]) and find_spec(entry.module)
-        if spec is None or spec.origin is None:
-            raise ValueError(
-                f"entry point {entry.name} of {GROUP} names the module {entry.module}, which cannot be found: "
-                "install its package again or remove it"
-            )
-        found[entry.module] = Path(spec.origin).parent
-    return found
-
-
-def config_folders() -> list[Path]:
-    """This repository's configurations, then those of other packages. ValueError where two have the same name."""
-    folders = [CONFIGS, *(folder / "configs" for folder in packages().values())]
-    first: dict[Path, Path] = {}
-    for folder in folders:
-        for file in folder.glob("*/*.yaml"):
-            other = first.setdefault(file.relative_to(folder), file)
-            if other != file:
-                raise ValueError(f"{file} and {other} have the same name: rename the first")
-    return folders
+CONFIGS = paths.configs_dir()
 
 
 def require_own(config: Any) -> None:

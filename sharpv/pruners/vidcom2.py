@@ -78,6 +78,11 @@ class VidCom2(VisualPruner):
         video_TP, frame_TP = (self._similarity((unit_TPC - center).square().sum(-1)) for center in centers)
         return video_TP, frame_TP
 
+    def importance(self, features_TPD: torch.Tensor) -> torch.Tensor:
+        """How unlike both centres each token is, float32 (T, P), high = keep."""
+        video_TP, frame_TP = self.scores(features_TPD)
+        return -(video_TP + frame_TP)
+
     def shares(self, video_TP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Uniqueness of each frame (T,), high = unlike the video, and the share of its tokens that it keeps (T,)."""
         uniqueness_T = -video_TP.mean(1)

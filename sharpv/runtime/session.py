@@ -10,22 +10,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from sharpv import summary
+from sharpv.metrics.timing import StageClock
 from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner
 from sharpv.runtime.attention import attention_row_decode, attention_rows
 from sharpv.runtime.cache import PrunableLayer
 from sharpv.tokens import Selection
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
-    """What a pruner did in the latest generation; per-layer lists are indexed by layer.
+    """What a pruner did in the latest generation; per-layer lists are indexed by layer. `print(report)` is a table.
 
     visual_rows: visual rows that the layer's attention computed in prefill. visual_kv: visual rows in its cache after
     prefill. reads: per decode step, the visual rows that each layer read. cosine: per kind of row (visual, system,
-    instruction), the mean cosine of the states entering each layer to the rows as fed; only if asked for.
+    instruction), the mean cosine of the states entering each layer to the rows as fed; only if asked for. memory: the
+    memory stage. clock: of the model's calls, where they are timed.
     """
 
     layout: Layout | None = None
@@ -35,6 +39,43 @@ class Report:
     kv_bytes: int = 0
     state: Any = None
     cosine: dict[str, list[float | None]] = field(default_factory=dict)
+    memory: MemoryPruner | None = None
+    clock: StageClock | None = None
+
+    def __str__(self) -> str:
+        return "the report is empty: nothing was generated yet" if self.layout is None else summary.table(self)
+
+    def __repr__(self) -> str:
+        return "Report()" if self.layout is None else f"Report(vr={self.vr:.3f}, mr={self.mr:.3f})"
+
+    def film_strip(self, frames: Any, title: str = "") -> Image.Image:
+        """A picture of what the visual stage kept of each frame, with its share; `sharpv.summary.film_strip`."""
+        return summary.film_strip(self, frames, title)
+
+    def time(self, model: nn.Module) -> list[Any]:
+        """Have the model's calls clocked from here on; the handles of the hooks, to be removed."""
+        device, begun, clocked = next(model.parameters()).device, None, self.layout
+
+        def before(module: nn.Module, args: tuple) -> None:
+            nonlocal begun
+            begun = StageClock(device)
+
+        def after(module: nn.Module, args: tuple, output: Any) -> None:
+            nonlocal clocked
+            stage = "decode"
+            if self.layout is not clocked:
+                clocked, self.clock, stage = self.layout, begun, "prefill"
+            assert self.clock is not None
+            self.clock.mark(stage)
+
+        return [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """`prefill`: the call that answers the prompt, vision tower and pruning included. `decode`: each later token,
+        on average, with what happens between two calls; absent where there was none. Empty where nothing was timed."""
+        laps = {} if self.clock is None else self.clock.laps()
+        return {stage: sum(times) / len(times) for stage, times in laps.items()}
 
     def restart(self, layout: Layout, state: Any) -> None:
         """Forget the generation before and describe a new one."""

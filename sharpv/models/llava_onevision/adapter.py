@@ -28,7 +28,7 @@ class LlavaOnevision:
         if type(self.model) is not LlavaOnevisionForConditionalGeneration:
             raise ValueError(
                 f"expected the stock LlavaOnevisionForConditionalGeneration, got {type(self.model).__name__}: "
-                "a subclass skips the library's key renamings and leaves weights random; attach pruners from outside"
+                "as a subclass it would skip the library's key renamings and leave weights random; load the stock class"
             )
 
     @property

@@ -52,7 +52,7 @@ class Pllava:
         if type(self.model) is not LlavaForConditionalGeneration:
             raise ValueError(
                 f"expected the stock LlavaForConditionalGeneration, got {type(self.model).__name__}: "
-                "attach pruners from outside, a subclass may leave weights random"
+                "a subclass may leave weights random; load the stock class"
             )
         if not isinstance(self.model.model.multi_modal_projector, PooledProjector):
             raise ValueError(

@@ -39,7 +39,7 @@ class QwenVL:
         if type(self.model) not in CLASSES:
             raise ValueError(
                 f"expected one of the stock classes {', '.join(one.__name__ for one in CLASSES)}, got "
-                f"{type(self.model).__name__}: attach pruners from outside, a subclass may leave weights random"
+                f"{type(self.model).__name__}: a subclass may leave weights random; load the stock class"
             )
 
     @property

@@ -16,6 +16,8 @@ from sharpv.videos.frames import decode_frames
 
 QUESTION_TEXT = re.compile(r"([^\n>]*\?)")
 ROWS = 5
+METHODS = ("method", "budget-matched")
+"""Kinds of row that a strip is of by itself."""
 
 
 def choose_question(answers: pd.DataFrame) -> tuple[str, int]:
@@ -23,7 +25,7 @@ def choose_question(answers: pd.DataFrame) -> tuple[str, int]:
     frames: in SharpV's last row in the store, else the last method's. ValueError where no row prunes before the model.
     """
     right = answers[(answers["kind"] == "dense") & (answers["score"] == 1)]
-    pruned = answers[(answers["kind"] == "method") & (answers["status"] == "ok") & (answers["vr"] < 1)]
+    pruned = answers[answers["kind"].isin(METHODS) & (answers["status"] == "ok") & (answers["vr"] < 1)]
     if pruned.empty:
         raise ValueError("no row prunes before the language model: a film strip has nothing to show")
     ours = pruned[pruned["method"].str.startswith("SharpV")]
@@ -66,7 +68,7 @@ def stored_strip(
 
 def _default_rows(lines: pd.DataFrame, order: Sequence[str]) -> list[str]:
     kinds = lines.loc[lines["vr"].astype(float) < 1, "kind"].to_dict()
-    methods = [row for row in order if kinds.get(row) == "method"]
+    methods = [row for row in order if kinds.get(row) in METHODS]
     controls = [row for row in order if kinds.get(row) == "control"]
     return [*methods[-ROWS:], *controls[:1]]
 

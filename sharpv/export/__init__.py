@@ -1,0 +1,1 @@
+"""Methods in the shapes that other engines ask for."""
