@@ -21,10 +21,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 
 from sharpv.configuration.code import code_hash
-from sharpv.paths import REPOSITORY
+from sharpv.paths import configs_dir
 
 GROUP = "sharpv.pruners"
-CONFIGS = REPOSITORY / "configs"
+CONFIGS = configs_dir()
 
 
 def packages() -> dict[str, Path]:

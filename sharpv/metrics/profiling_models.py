@@ -35,7 +35,7 @@ class Shape:
 
 def _tiny() -> LlavaOnevisionConfig:
     return LlavaOnevisionConfig.from_pretrained(
-        paths.REPOSITORY / "sharpv" / "tiny" / "checkpoint", trust_remote_code=False
+        paths.PACKAGE / "tiny" / "checkpoint", trust_remote_code=False
     )
 
 
