@@ -1,7 +1,7 @@
 """A wheel carries configurations, tasks and the paper's numbers inside the package; the rest is in pyproject.toml."""
 
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -14,8 +14,9 @@ class Build(build_py):
         super().run()
         if not self.editable_mode:
             for source, name in CARRIED.items():
-                made = lambda folder, names: ["data"] if Path(folder) == Path("tasks/tiny") else []  # noqa: E731
-                copytree(source, Path(self.build_lib, "sharpv", name), dirs_exist_ok=True, ignore=made)
+                target = Path(self.build_lib, "sharpv", name)
+                # tasks/tiny/data is made by runs.
+                copytree(source, target, dirs_exist_ok=True, ignore=ignore_patterns("data"))
 
 
 setup(cmdclass={"build_py": Build})

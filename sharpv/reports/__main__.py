@@ -97,9 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--experiment", default="table3", help="an experiment that was run here")
     figures.add_argument("--output", type=Path, help="none: results/figures for table3, else results/<name>_figures")
     figures.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
-    figures.add_argument(
-        "--videos", type=Path, default=made_dir(), help="folder that holds the videos somewhere below"
-    )
+    figures.add_argument("--videos", type=Path, default=made_dir(), help="folder that holds the videos somewhere below")
     figures.add_argument("--question", default="", metavar="TASK/NUMBER", help="of the film strip; none: chosen")
     figures.add_argument("--rows", default="", metavar="ROW,ROW", help="of the film strip; none: chosen")
     audit = reports.add_parser("audit", help="where the paper's tables contradict themselves")
