@@ -4,7 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (PACKAGE / "_configs").is_dir()
+"""Whether this is a wheel, which carries configurations and tasks inside the package, and no checkout."""
+REPOSITORY = Path.cwd() if INSTALLED else PACKAGE.parent
+"""What results and documents are written below: the checkout, or for a wheel the working folder."""
 NO_KEY = "none"
 
 LONGEST_NAME = 255
@@ -12,7 +16,8 @@ LONGEST_NAME = 255
 
 
 def results_dir() -> Path:
-    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout."""
+    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout, or for a wheel
+    of the working folder."""
     return _named("SHARPV_RESULTS") or REPOSITORY / "results"
 
 
@@ -23,18 +28,37 @@ def record_path(experiment: str) -> Path:
 
 def tasks_dir() -> Path:
     """Folder of our lmms-eval task YAMLs."""
-    return REPOSITORY / "tasks"
+    return PACKAGE / "_tasks" if INSTALLED else REPOSITORY / "tasks"
 
 
 def configs_dir() -> Path:
     """Folder of our configurations: methods, models, benchmarks, experiments."""
-    return REPOSITORY / "configs"
+    return PACKAGE / "_configs" if INSTALLED else REPOSITORY / "configs"
+
+
+def paper_dir() -> Path:
+    """Folder of the paper's numbers as CSV."""
+    return PACKAGE / "_paper" if INSTALLED else REPOSITORY / "results" / "paper"
+
+
+def made_dir() -> Path:
+    """What benchmarks' made data lies below: tasks/ of the checkout, or for a wheel, which is not written to, the
+    cache."""
+    return _cache() / "sharpv" if INSTALLED else tasks_dir()
+
+
+def tiny_data() -> Path:
+    """Folder of the tiny benchmarks' questions and videos, made when first asked for."""
+    return made_dir() / "tiny" / "data"
 
 
 def hub_dir() -> Path:
     """Where Hugging Face keeps downloads, resolved as huggingface_hub does: $HF_HOME, else below $XDG_CACHE_HOME."""
-    cache = _named("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache")
-    return _named("HF_HOME") or cache / "huggingface"
+    return _named("HF_HOME") or _cache() / "huggingface"
+
+
+def _cache() -> Path:
+    return _named("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache")
 
 
 def hub_cache() -> Path:
@@ -50,7 +74,7 @@ def _named(variable: str) -> Path | None:
 
 def below_data(file: Path) -> str:
     """A data file's path below the folder of its benchmark's data, the same on every machine; else its whole path."""
-    for folder in (hub_dir(), tasks_dir()):
+    for folder in (hub_dir(), made_dir()):
         if file.is_relative_to(folder):
             return file.relative_to(folder).as_posix()
     return str(file.absolute())

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sharpv.benchmarks.validation import guarded, problem, require_readable
-from sharpv.paths import hub_snapshot, tasks_dir
+from sharpv.paths import hub_snapshot, tasks_dir, tiny_data
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,18 @@ def task_manager(prompt_profile: str) -> Any:
 
 
 def local_data(config: dict[str, Any]) -> dict[str, Any]:
-    """A task's configuration with its hub dataset replaced by the snapshot on this machine.
+    """A task's configuration with its hub dataset replaced by the snapshot on this machine, and made data by its place.
 
     Reading the snapshot needs no network and, unlike the library's own offline mode, no earlier online load. ValueError
     where it was not downloaded.
     """
     source = config.get("dataset_path")
-    if source is None or "/" not in source:
-        return config
     options = dict(config.get("dataset_kwargs") or {})
+    if source is None or "/" not in source:
+        if isinstance(named := options.get("data_files"), dict):
+            # lmms-eval looks beside the task's file only, where a wheel holds no data.
+            options["data_files"] = {split: str(tiny_data().parent / file) for split, file in named.items()}
+        return config | {"dataset_kwargs": options}
     revision = options.pop("revision", None)
     snapshot = hub_snapshot(source, "dataset", revision)
     if snapshot is None:

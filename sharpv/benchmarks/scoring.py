@@ -117,10 +117,10 @@ def open_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
 
 def tiny_video(doc: dict[str, Any]) -> list[str]:
     """Path of a tiny benchmark's video."""
-    from sharpv.paths import inside, tasks_dir
+    from sharpv.paths import inside, tiny_data
 
     name = doc.get("video") if str(doc.get("video", "")).endswith(".mp4") else None
     name = name or (
         f"v_{doc['video_name']}.mp4" if "video_name" in doc else f"{doc.get('videoID') or doc['video']}.mp4"
     )
-    return [str(inside(tasks_dir() / "tiny" / "data" / "videos", name))]
+    return [str(inside(tiny_data() / "videos", name))]

@@ -19,7 +19,8 @@ from tenacity import RetryError
 
 from sharpv.benchmarks.judge import require_no_secret
 from sharpv.configuration import settings
-from sharpv.configuration.configure import CONFIGS, quoted, register_resolvers, require_effect
+from sharpv.configuration.configure import CONFIGS, names, quoted, register_resolvers, require_effect
+from sharpv.configuration.profile import choose
 from sharpv.models.loaded import ModelConfig
 
 COMMANDS = {
@@ -64,9 +65,14 @@ def overrides(arguments: list[str]) -> list[str]:
     """A command line as Hydra takes it; ValueError for a command that there is not."""
     first, *others = arguments or [""]
     if first and "=" not in first and first[0] not in "-+~":
-        if first not in COMMANDS:
-            raise ValueError(f"unknown command {first!r}.{nearest(first, COMMANDS)}")
-        first = f"command={first}"
+        if first in COMMANDS:
+            first = f"command={first}"
+        elif first in names("experiment"):
+            # A profile given further on replaces the one chosen here.
+            others = [f"profile={choose('auto', first)[0]}", *others]
+            first = f"experiment={first}"
+        else:
+            raise ValueError(f"unknown command {first!r}.{nearest(first, [*COMMANDS, *names('experiment')])}")
     for argument in [first, *others]:
         # Before Hydra, which prints the command lines of a sweep.
         if (given := argument.partition("="))[0].lstrip("+") == "judge.base_url" and given[2] not in ("", "null"):

@@ -175,7 +175,7 @@ def _prepare(benchmarks: list[DictConfig]) -> None:
     if asked := {benchmark.name for benchmark in benchmarks if benchmark.data == "tiny"}:
         from sharpv.tiny.benchmarks import write_benchmarks, write_long
 
-        data = paths.tasks_dir() / "tiny" / "data"
+        data = paths.tiny_data()
         if asked != {"tiny_long"}:
             write_benchmarks(data)
         if "tiny_long" in asked:
@@ -233,7 +233,7 @@ def _report(
         print("no question has a score of its own: no table")
         return
     columns = {column: benchmark.task for benchmark in benchmarks for column in benchmark.columns}
-    name, output, paper = experiment.name(failed), paths.results_dir(), paths.REPOSITORY / "results" / "paper"
+    name, output, paper = experiment.name(failed), paths.results_dir(), paths.paper_dir()
     record = paths.record_path(name)
     table = write_report(
         experiment.kind, [record], output, paper, columns, experiment.title, name, reference=config.reference
@@ -247,7 +247,7 @@ def _report(
     if config.wandb.mode != "disabled":
         from sharpv.reports.figures.build import write_figures
 
-        videos = paths.tasks_dir() if any(benchmark.data == "tiny" for benchmark in benchmarks) else paths.hub_dir()
+        videos = paths.made_dir() if any(benchmark.data == "tiny" for benchmark in benchmarks) else paths.hub_dir()
         drawn, left_out = write_figures([record], output / f"{name}_figures", paper / "table3.csv", videos)
         for reason in left_out:
             print(f"figure left out: {reason}", flush=True)

@@ -34,9 +34,7 @@ class Shape:
 
 
 def _tiny() -> LlavaOnevisionConfig:
-    return LlavaOnevisionConfig.from_pretrained(
-        paths.REPOSITORY / "sharpv" / "tiny" / "checkpoint", trust_remote_code=False
-    )
+    return LlavaOnevisionConfig.from_pretrained(paths.PACKAGE / "tiny" / "checkpoint", trust_remote_code=False)
 
 
 def _llava_onevision(width: int, feed_forward: int, depth: int, heads: int, kv_heads: int, vocabulary: int, tied: bool):

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sharpv.paths import REPOSITORY, results_dir, tasks_dir
+from sharpv.paths import REPOSITORY, made_dir, paper_dir, results_dir
 
-PAPER = REPOSITORY / "results" / "paper"
+PAPER = paper_dir()
 TABLES = ("table1", "table2", "table3", "table4", "fig5", "field_table", "frames", "categories")
 
 
@@ -100,9 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--experiment", default="table3", help="an experiment that was run here")
     figures.add_argument("--output", type=Path, help="none: results/figures for table3, else results/<name>_figures")
     figures.add_argument("--paper", type=Path, default=PAPER, help="folder of published tables")
-    figures.add_argument(
-        "--videos", type=Path, default=tasks_dir(), help="folder that holds the videos somewhere below"
-    )
+    figures.add_argument("--videos", type=Path, default=made_dir(), help="folder that holds the videos somewhere below")
     figures.add_argument("--question", default="", metavar="TASK/NUMBER", help="of the film strip; none: chosen")
     figures.add_argument("--rows", default="", metavar="ROW,ROW", help="of the film strip; none: chosen")
     figures.add_argument("--highlight", default="SharpV", metavar="NAME,NAME", help="methods that stand out")

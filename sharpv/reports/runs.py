@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from sharpv.paths import REPOSITORY, record_path, results_dir
+from sharpv.paths import configs_dir, record_path, results_dir
 from sharpv.reports.store import Run
 
 
@@ -39,7 +39,7 @@ def paper_columns(runs: Sequence[Run]) -> dict[str, str]:
     ValueError where none is known.
     """
     stored = {name for run in runs for name in run.samples["benchmark"].unique()}
-    files = sorted((REPOSITORY / "configs/benchmark").glob("*.yaml"))
+    files = sorted((configs_dir() / "benchmark").glob("*.yaml"))
     settings = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     columns = {column: one["task"] for one in settings if one["task"] in stored for column in one["columns"]}
     if not columns:

@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 
 from sharpv.files import write_whole
-from sharpv.paths import REPOSITORY, results_dir, tasks_dir
+from sharpv.paths import made_dir, paper_dir, results_dir
 from sharpv.reports.comparison import by_model, model_name
 from sharpv.reports.figures.build import write_figures
 from sharpv.reports.page.data import PageData, packed
@@ -31,7 +31,7 @@ from sharpv.reports.tables import table3_notes
 from sharpv.reports.tables.paper_names import published_beside
 from sharpv.reports.tables.table3 import build_table3
 
-PAPER_CSV = REPOSITORY / "results" / "paper" / "table3.csv"
+PAPER_CSV = paper_dir() / "table3.csv"
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("common.js", "table.js", "filters.js", "samples.js", "strip.js", "page.js")
 SHOWN = ("status", "created", "command", "dtype", "attention", "hardware", "versions", "git")
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path, help=several)
     parser.add_argument("--experiment", default="table3", help="an experiment that was run here")
     parser.add_argument("--output", type=Path, default=results_dir() / "report.html")
-    parser.add_argument("--videos", type=Path, default=tasks_dir(), help="that holds them at any depth")
+    parser.add_argument("--videos", type=Path, default=made_dir(), help="that holds them at any depth")
     parser.add_argument("--figures", type=Path, help="folder of *.svg and *.png to show; none: drawn from these runs")
     parser.add_argument("--side", type=int, default=96, help="pixels of a frame's longer side")
     arguments = parser.parse_args()

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from sharpv.paths import REPOSITORY
+from sharpv.paths import paper_dir
 from sharpv.reports.comparison import model_name
 from sharpv.reports.store import Run
 
-PUBLISHED = REPOSITORY / "results" / "paper" / "dense.csv"
+PUBLISHED = paper_dir() / "dense.csv"
 NEAR = 1.5
 """Points within which an average looks like the published one: what other decoders and harness versions have moved."""
 
