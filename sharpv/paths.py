@@ -103,6 +103,14 @@ def go_offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def rehearsal_environment(home: Path, results: Path) -> dict[str, str]:
+    """The environment of commands that find the hub's downloads in one folder and write to another; they know neither
+    the network nor a judge's key."""
+    own = {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OPENAI_API_KEY": NO_KEY, "HF_HUB_OFFLINE": "1"}
+    others = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE")
+    return {name: value for name, value in os.environ.items() if name not in others} | own
+
+
 def process_numbers() -> tuple[int, int, int, int]:
     """Rank, number of processes, and both on this machine, as torchrun and accelerate set them; 0, 1, 0, 1 alone."""
     names = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
