@@ -1,7 +1,8 @@
 """`python run.py plan experiment=table3 profile=paper`: expected hours, GPU memory and disk of each cell.
 
 A stage's seconds are those that a rehearsal wrote to the file plan.measured, where it is given and has the cell; else
-those that an earlier run of the same model and benchmark measured, where results/runs has one; else operations by `sharpv.metrics.flops` over the peak of the device times a stated utilisation (configs/plan/).
+those that an earlier run of the same model and benchmark measured, where results/runs has one; else operations by
+`sharpv.metrics.flops` over the peak of the device times a stated utilisation (configs/plan/).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`python run.py rehearse experiment=table3 profile=paper`: the real command on made checkpoints and data, once through.
+"""`python run.py rehearse experiment=table3 profile=paper`: the real command on made checkpoints and data.
 
 Run before 150 GB are downloaded: checkpoints of true shape with random weights and data sets with the real number of
 questions are made in a folder of their own, in the hub's layouts; every step then runs as a user's would, in processes
@@ -44,6 +44,7 @@ class Steps:
     log: Path
     lines: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    begin: int = 0
 
     def run(self, name: str, *arguments: str) -> str:
         """Run one to its end; its output. A step that fails is told and the next one runs."""
@@ -58,21 +59,24 @@ class Steps:
             self._end(f"{name} (ended before it could be killed)", process, started)
             return _stored(results)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
         self._tell(name, started, f"killed (SIGKILL) with {stored} answers stored")
         return stored
 
     def _start(self, arguments: tuple[str, ...]) -> subprocess.Popen:
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         command = [sys.executable, *arguments]
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ {' '.join(command)}\n")
-        return subprocess.Popen(command, cwd=paths.REPOSITORY, env=self.environment, **pipe)  # type: ignore[call-overload]
+            log.flush()
+            # A file, not a pipe: nobody reads it while a step runs.
+            self.begin = log.tell()
+            return subprocess.Popen(
+                command, cwd=paths.REPOSITORY, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def _end(self, name: str, process: subprocess.Popen, started: float) -> str:
-        output, _ = process.communicate()
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(output)
+        process.wait()
+        output = self.log.read_bytes()[self.begin :].decode(errors="replace")
         if process.returncode:
             self.failed.append(name)
         last = (output.strip().splitlines() or ["no output"])[-1]
@@ -92,14 +96,13 @@ def rehearse(config: DictConfig, command: str) -> int:
     """
     wanted, given = config.rehearse, _given()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    small = device.type == "cpu"
+    small, frames = device.type == "cpu", wanted.frames or CPU_FRAMES
     models, benchmarks = grid(config)
     said, cut = [], []
     if small:
         if left_out := [model.name for model in models if model.name != CPU_MODEL]:
             said.append(f"no GPU: {', '.join(left_out)} left out, {CPU_MODEL} alone is rehearsed")
         models = [configure.load("model", CPU_MODEL)]
-        frames = wanted.frames or CPU_FRAMES
         cut = ["models=[]", f"model={CPU_MODEL}", "model.dtype=float32", f"model.frames={frames}", "workers=1"]
         given = [one for one in given if not one.startswith(("model=", "model.", "models="))]
     elif wanted.frames:
@@ -107,8 +110,8 @@ def rehearse(config: DictConfig, command: str) -> int:
     layers = wanted.layers or (CPU_LAYERS if small else None)
     if unable := [model.name for model in models if not model.name.startswith("llava_ov_")]:
         raise ValueError(f"no checkpoint of {', '.join(unable)} can be made here: give models=[llava_ov_0_5b]")
-    if small or layers:
-        said.append(f"cut: {layers} decoder layers, {wanted.frames or CPU_FRAMES} frames" if small else f"cut: {layers} decoder layers")  # fmt: skip
+    if layers:
+        said.append(f"cut to {layers} decoder layers" + (f" and {frames} frames, float32" if small else ""))
     base = paths.results_dir() / "rehearsal" / machine.slug(device)
     folder = Path(wanted.folder) if wanted.folder else base.with_name(f"{base.name}_work")
     home, results = folder / "home", folder / "results"
@@ -124,12 +127,11 @@ def rehearse(config: DictConfig, command: str) -> int:
         judge = [f"judge.base_url={address}", "judge.model=stand-in"] if address else []
         real = [*given, *cut, *judge]
         run = ["run.py", *real, f"limit={wanted.questions}"]
-        steps.run("check", "run.py", "check", *real)
         steps.run("unpack", "run.py", "unpack", *given)
+        steps.run("check", "run.py", "check", *real)
         rows = len(configure.table_rows(config, models[0]))
-        before = steps.killed("run, killed", results, rows + 1, *run)
+        before = steps.killed("run, killed", results, max(1, wanted.questions * rows // 2), *run)
         output = steps.run("run, resumed", *run)
-        steps.run("run again: nothing left to do", *run)
     experiments = sorted((results / "experiments").rglob("*.json"))
     name = experiments[0].stem if experiments else config.table
     page = ["-m", "sharpv.reports.page.build", "--experiment", name, "--output", str(results / "report.html")]
@@ -152,7 +154,9 @@ def rehearse(config: DictConfig, command: str) -> int:
 def _given() -> list[str]:
     """The overrides of the command line that the real command takes too."""
     task = HydraConfig.get().overrides.task
-    return [one for one in task if not one.lstrip("+").startswith(("command=", "rehearse.", "limit=", "plan.measured="))]
+    return [
+        one for one in task if not one.lstrip("+").startswith(("command=", "rehearse.", "limit=", "plan.measured="))
+    ]
 
 
 def _make(home: Path, models: list, benchmarks: list, config: DictConfig, layers: int | None, device: torch.device):
@@ -251,8 +255,9 @@ def _report(
         lines.append(
             f"| {cell['model']} on {cell['benchmark']} | {cell['decode_video'] / cell['video_seconds']:.4f} / "
             f"{1 / assumed.realtime_per_core:.4f} | {cell['preprocess']:.3f} / {plan.preprocess:.3f} | "
-            f"{cell['vision']:.3f} / {plan.vision:.3f} | {cell['first_token']:.3f} / {plan.answer:.3f} (whole answer) | "
-            f"{cell['token']:.4f} | {idle} | {peak} | {cell['bytes_a_row']:.0f} / {assumed.kilobytes_per_row * 1e3:.0f} |"
+            f"{cell['vision']:.3f} / {plan.vision:.3f} | {cell['first_token']:.3f} / "
+            f"{plan.answer:.3f} (whole answer) | {cell['token']:.4f} | {idle} | {peak} | "
+            f"{cell['bytes_a_row']:.0f} / {assumed.kilobytes_per_row * 1e3:.0f} |"
         )
     table = "\n".join(line for line in planned.splitlines() if line.strip())
     waits = [line for line in output.splitlines() if line.startswith("model waited")]

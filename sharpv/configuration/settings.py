@@ -56,7 +56,9 @@ NUMBER = Rule("a number, 0 or more", lambda value: holds(value, float) and value
 POSITIVE = Rule("a number above 0", lambda value: holds(value, float) and value > 0)
 NAMES = _list_of("names", str)
 RULES = {
-    **dict.fromkeys(("model", "pruner", "benchmark", "plan", "calibrate", "judge", "wandb", "of_profile", "rehearse"), MAPPING),
+    **dict.fromkeys(
+        ("model", "pruner", "benchmark", "plan", "calibrate", "judge", "wandb", "of_profile", "rehearse"), MAPPING
+    ),
     **dict.fromkeys(("rows", "models", "benchmarks"), NAMES),
     "limit": _or_null(_whole(1)),
     **dict.fromkeys(("allow_errors", "memory_every", "warm_up"), _whole(0)),
