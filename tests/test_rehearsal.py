@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from hydra import compose
+from hydra import compose, initialize_config_dir
 
 from sharpv.commands import plan, rehearse
+from sharpv.configuration.configure import CONFIGS, register_resolvers
 from sharpv.metrics import profiling_models
 from sharpv.metrics.profiling_models import SHAPES, Shape
 
@@ -19,6 +20,13 @@ CELL = {
     "first_token": 0.3,
     "token": 0.01,
 }
+
+
+@pytest.fixture(autouse=True)
+def hydra():
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
 
 
 @pytest.fixture
