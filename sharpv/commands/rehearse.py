@@ -51,7 +51,8 @@ class Steps:
         return self._end(name, self._start(arguments), time.monotonic())
 
     def killed(self, name: str, results: Path, answers: int, *arguments: str) -> int:
-        """Start one and kill it, with what it started, once so many answers are stored; how many that were."""
+        """Start one and kill it once so many answers are stored; how many that were. As when memory runs out, the
+        processes that decode for it are left to end by themselves."""
         started, process, stored = time.monotonic(), self._start(arguments), 0
         while process.poll() is None and (stored := _stored(results)) < answers:
             time.sleep(POLL_S)
@@ -166,6 +167,9 @@ def _make(home: Path, models: list, benchmarks: list, config: DictConfig, layers
         start, root = time.monotonic(), snapshot(home, "model", model.path)
         dtype = torch.float32 if device.type == "cpu" else getattr(torch, model.dtype)
         write_llava_onevision(root, model.name, layers, dtype, device)
+        # This process stays, beside those that answer.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
         size = sum(file.stat().st_size for file in root.glob("*.safetensors")) / 1e9
         made.append(f"- weights of {model.name}: {size:.2f} GB, random, {time.monotonic() - start:.1f} s")
     for benchmark in benchmarks:
@@ -262,7 +266,7 @@ def _report(
     table = "\n".join(line for line in planned.splitlines() if line.strip())
     waits = [line for line in output.splitlines() if line.startswith("model waited")]
     lines += ["", *(f"- {line}" for line in waits), "", "## Hours of the whole table with these times", ""]
-    lines += ["```", table, "```", "", "Decoding is scaled by the length of the videos. "]
+    lines += ["```", table, "```", "", "Decoding is scaled by the length of the videos."]
     if told["cut"]:
         lines += [f"These hours are of what was rehearsed ({told['cut']}), not of the uncut models."]
     return "\n".join(lines) + "\n"
