@@ -56,13 +56,13 @@ def test_the_real_command_is_rehearsed_killed_and_resumed_and_gives_the_plan_its
     text = written.read_text(encoding="utf-8")
     assert code == 0, text
     assert "8000 questions on 2 videos" in text
-    assert f"{2 * (19 + 3)} at the end, 0 twice" in text
+    assert f"{2 * (19 + 3 + 1 + 1)} at the end, 0 twice" in text
     assert "rehearsed on" in text
     assert "killed (SIGKILL)" in text
     cells = json.loads(written.with_suffix(".json").read_text(encoding="utf-8"))["cells"]
     assert {cell["benchmark"]: cell["answers"] for cell in cells} == {
         "mvbench": 2 * 19,
-        "videomme": 2,
+        "videomme": 2 * 3,
         "nextqa": 2,
         "actnetqa": 2,
     }
