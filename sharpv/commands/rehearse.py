@@ -77,7 +77,7 @@ class Steps:
 
     def _end(self, name: str, process: subprocess.Popen, started: float) -> str:
         process.wait()
-        output = self.log.read_bytes()[self.begin :].decode(errors="replace")
+        output = self.log.read_bytes()[self.begin :].decode(errors="replace").replace("\r", "\n")
         if process.returncode:
             self.failed.append(name)
         last = (output.strip().splitlines() or ["no output"])[-1]
@@ -231,7 +231,7 @@ def _report(
         "# Rehearsal",
         "",
         f"Command: `{told['command']}`",
-        f"Device: {told['device']}. {told['cut'] or 'Nothing is cut'}. Weights are random and videos made: times and "
+        f"Device: {told['device']}. Cut: {told['cut'] or 'nothing'}. Weights are random and videos made: times and "
         "sizes count, answers do not.",
         "",
         "## What was made",
