@@ -17,7 +17,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny lock clean report demo new-method
+.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny lock clean report demo new-method rehearsal gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ demo: setup ## one question with and without pruning: VIDEO=path QUESTION="..." 
 
 new-method: setup ## start a method: NAME=my_method writes its file, its configurations and its test line
 	@$(RUN) scripts/new_method.py $(NAME)
+
+rehearsal: setup ## Table 3's real command on made checkpoints and data: what a new machine meets (ARGS="rehearse.questions=2"); writes results/rehearsal/
+	@$(RUN) run.py rehearse experiment=table3 profile=paper $(ARGS)
+
+gpu-check: setup ## what only a GPU can show, one report in 20 minutes (ARGS="--device cpu --small" without one); writes results/gpu/
+	@$(RUN) scripts/gpu_check.py $(ARGS)
 
 audit: setup ## where the paper's tables contradict themselves; writes docs/paper_audit.md
 	@$(RUN) -m sharpv.reports audit

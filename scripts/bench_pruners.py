@@ -245,7 +245,7 @@ class _OneLayerCache:
     def __init__(self, keys_BGNE: torch.Tensor):
         self.keys_BGNE = keys_BGNE
 
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.cat([self.keys_BGNE, keys], 2), torch.cat([self.keys_BGNE, values], 2)
 
 

@@ -16,8 +16,8 @@ LONGEST_NAME = 255
 
 
 def results_dir() -> Path:
-    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout, or for a wheel
-    of the working folder."""
+    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout, or of the
+    working folder for a wheel."""
     return _named("SHARPV_RESULTS") or REPOSITORY / "results"
 
 
@@ -133,6 +133,14 @@ def go_offline() -> None:
     # lmms-eval takes `~` and an empty value literally.
     os.environ["HF_HOME"] = str(hub_dir())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def rehearsal_environment(home: Path, results: Path) -> dict[str, str]:
+    """The environment of commands that find the hub's downloads in one folder and write to another; they know neither
+    the network nor a judge's key."""
+    own = {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OPENAI_API_KEY": NO_KEY, "HF_HUB_OFFLINE": "1"}
+    others = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE")
+    return {name: value for name, value in os.environ.items() if name not in others} | own
 
 
 def process_numbers() -> tuple[int, int, int, int]:

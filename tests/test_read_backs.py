@@ -11,23 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from videos import drifting, video_of
 
-from sharpv.pruners.bipartite import BipartiteMerging
-from sharpv.pruners.divprune import DivPrune
-from sharpv.pruners.dycoke import DyCokeMerge
-from sharpv.pruners.evs import EVS
-from sharpv.pruners.fastvid import FastVID
-from sharpv.pruners.flashvid import FlashVID
-from sharpv.pruners.holitom import HoliTom
-from sharpv.pruners.prumerge import PruMerge
-from sharpv.pruners.prumerge_plus import PruMergePlus
-from sharpv.pruners.prunevid import PruneVidMerge
-from sharpv.pruners.query_relevance import QueryRelevance
-from sharpv.pruners.scissor import Scissor
-from sharpv.pruners.sharpv import VisualSharpV
-from sharpv.pruners.sharpv_budget import SharpVBudget
-from sharpv.pruners.vcast import VCast
-from sharpv.pruners.vidcom2 import VidCom2
-from sharpv.pruners.visionzip import VisionZip
+from sharpv.metrics.profiling.read_backs import READ_BACKS
 
 TO_HOST = {"cpu", "tolist", "item", "numpy", "__bool__", "__int__", "__float__", "__index__"}
 VALUES_SET_THE_SIZE = {"nonzero", "bincount", "masked_select", "unique", "equal", "repeat_interleave"}
@@ -66,31 +50,6 @@ def on_device(video):
     tower = replace(tower, **parts, states_TRX=tower.states_TRX.as_subclass(OnDevice))
     question_QD = video.question_QD.as_subclass(OnDevice)
     return replace(video, features_TPD=video.features_TPD.as_subclass(OnDevice), tower=tower, question_QD=question_QD)
-
-
-# Beyond the one of `require_finite`, as the docstrings say.
-READ_BACKS = [
-    (VisualSharpV(), 1),
-    (VisualSharpV("manual"), 1),
-    (SharpVBudget(), 2),
-    (EVS(), 0),
-    (VCast(), 1),
-    (VidCom2(), 1),
-    (DyCokeMerge(), 0),
-    (DivPrune(), 0),
-    (PruneVidMerge(), 2),
-    (PruMerge(), 1),
-    (PruMergePlus(0.55), 1),
-    (VisionZip(), 0),
-    (FastVID(), 1),
-    (HoliTom(), 1),
-    (FlashVID(), 2),
-    (FlashVID(segments=1), 2),
-    (BipartiteMerging(), 0),
-    (QueryRelevance(), 0),
-    # Two steps, each a single block of cosines here.
-    (Scissor(), 4),
-]
 
 
 @pytest.mark.parametrize(("method", "expected"), READ_BACKS, ids=repr)

@@ -31,6 +31,7 @@ COMMANDS = {
     "unpack": "sharpv.commands.unpack:unpack",
     "status": "sharpv.commands.status:status",
     "plan": "sharpv.commands.plan:plan",
+    "rehearse": "sharpv.commands.rehearse:rehearse",
 }
 """What each command calls, as function(config, command line) -> exit code."""
 LEFT_OUT = re.compile(

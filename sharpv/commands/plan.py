@@ -1,7 +1,8 @@
 """`python run.py plan experiment=table3 profile=paper`: expected hours, GPU memory and disk of each cell.
 
-A stage's seconds are those that an earlier run of the same model and benchmark measured, where results/runs has one;
-else operations by `sharpv.metrics.flops` over the peak of the device times a stated utilisation (configs/plan/).
+A stage's seconds are those that a rehearsal wrote to the file plan.measured, where it is given and has the cell; else
+those that an earlier run of the same model and benchmark measured, where results/runs has one; else operations by
+`sharpv.metrics.flops` over the peak of the device times a stated utilisation (configs/plan/).
 """
 
 import json
@@ -53,13 +54,17 @@ def plan(config: DictConfig, command: str) -> int:
                     "'{questions: .., videos: .., seconds: .., answer_tokens: .., data_gb: ..}'"
                 )
             size = assumed.benchmarks[benchmark.name]
-            seconds = measured(model.name, benchmark.name) or expected(model, size, assumed)
+            seconds = (
+                rehearsed(model.name, benchmark.name, size, assumed.measured)
+                or measured(model.name, benchmark.name)
+                or expected(model, size, assumed)
+            )
             lines.append(_line(model, rows, benchmark.name, size, seconds, config))
     print(tabulate([[_text(line[head]) for head in HEADS] for line in lines], HEADS, disable_numparse=True))
     hours = sum(line["hours"] for line in lines)
     print(f"\n{len(lines)} cells, {hours:.1f} h one after another on {assumed.gpus} x {assumed.device} (torchrun);")
     print(f"as one job a cell on one GPU each: {_makespan(lines, assumed.gpus):.1f} h")
-    shown = {name: value for name, value in assumed.items() if name not in ("benchmarks", "device")}
+    shown = {name: value for name, value in assumed.items() if name not in ("benchmarks", "device", "measured")}
     print("assumed: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
     print("rows are charged the dense prefill (pruned ones take less); the dense row runs twice, for its cosines;")
     print("hours: the larger of GPU and CPU time, since videos are decoded ahead; loading and scoring left out;")
@@ -104,6 +109,26 @@ def measured(model: str, benchmark: str) -> StageSeconds | None:
     return StageSeconds(
         decode_video, preprocess, vision, answer, f"measured on {hardware.get('gpu', hardware.get('cpu'))}"
     )
+
+
+def rehearsed(model: str, benchmark: str, size: DictConfig, file: str | None) -> StageSeconds | None:
+    """Stage times of a file that `rehearse` wrote, decoding scaled to the benchmark's mean seconds of a video and
+    answers to its mean tokens; None without a file or the cell in it. ValueError for a file that is none of these."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        cells = {(cell["model"], cell["benchmark"]): cell for cell in found["cells"]}
+        if (cell := cells.get((model, benchmark))) is None:
+            return None
+        decode_video = cell["decode_video"] * size.seconds / cell["video_seconds"]
+        answer = cell["first_token"] + (size.answer_tokens - 1) * cell["token"]
+        return StageSeconds(decode_video, cell["preprocess"], cell["vision"], answer, f"rehearsed on {found['device']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"plan.measured={file} is no file of stage times ({type(error).__name__}: {error}); "
+            "python run.py rehearse writes one to results/rehearsal/"
+        ) from error
 
 
 def _line(

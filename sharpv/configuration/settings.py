@@ -56,7 +56,9 @@ NUMBER = Rule("a number, 0 or more", lambda value: holds(value, float) and value
 POSITIVE = Rule("a number above 0", lambda value: holds(value, float) and value > 0)
 NAMES = _list_of("names", str)
 RULES = {
-    **dict.fromkeys(("model", "pruner", "benchmark", "plan", "calibrate", "judge", "wandb", "of_profile"), MAPPING),
+    **dict.fromkeys(
+        ("model", "pruner", "benchmark", "plan", "calibrate", "judge", "wandb", "of_profile", "rehearse"), MAPPING
+    ),
     **dict.fromkeys(("rows", "models", "benchmarks"), NAMES),
     "budgets": Rule(
         "a list of shares above 0 and below 1, in brackets: [0.25,0.1]",
@@ -90,6 +92,12 @@ RULES = {
     "wandb.mode": Rule("disabled, offline or online", lambda value: value in ("disabled", "offline", "online")),
     "wandb.project": TEXT,
     "plan.gpus": _whole(1),
+    "plan.measured": _or_null(TEXT),
+    **dict.fromkeys(("rehearse.questions", "rehearse.files"), _whole(1)),
+    "rehearse.video_seconds": POSITIVE,
+    "rehearse.layers": _or_null(_whole(2)),
+    "rehearse.frames": _or_null(_whole(1)),
+    "rehearse.folder": _or_null(TEXT),
     "plan.cores_per_gpu": _whole(2),
 }
 """Of each setting by its name."""
@@ -108,7 +116,7 @@ def require(config: DictConfig) -> None:
     for name, rule in RULES.items():
         _require(name, OmegaConf.select(config, name), rule)
     for name, value in _leaves("plan", config.plan):
-        if name != "plan.device":
+        if name not in ("plan.device", "plan.measured"):
             _require(name, value, NUMBER if name.endswith("_gb") else POSITIVE)
     benchmarks = [configure.load("benchmark", name) for name in config.benchmarks] or [config.benchmark]
     for benchmark in benchmarks:
