@@ -79,9 +79,7 @@ def _cell(folder, model, benchmark, questions, videos, errors, pool, rng) -> dic
     told = {"schema": SCHEMA, "status": "complete", "created": "2026", "hardware": {}, "limit": None}
     told |= {"requested": {"questions": questions, "rows": rows}}
     (run / "run.json").write_text(json.dumps(info | told), encoding="utf-8")
-    named = [
-        {"row": _row(row), "seed": 0, "settings": settings[row], "keys": keys} for row, keys in enumerate(asked)
-    ]
+    named = [{"row": _row(row), "seed": 0, "settings": settings[row], "keys": keys} for row, keys in enumerate(asked)]
     return info | {"asked": named, "folder": f"../runs/{name}", "errors": 0}
 
 
@@ -108,7 +106,7 @@ def _long(row: int, depth: int, rng: random.Random) -> str:
         "grid": list(GRID[1:]),
         "kept_bits": base64.b64encode(np.packbits(kept_N).tobytes()).decode(),
         "kept_per_frame": kept_N.sum((1, 2)).astype(float).tolist(),
-        **{name: kept / kept_N.size for name in ("vr", "mr", "kv_held", "token_budget")},
+        **dict.fromkeys(("vr", "mr", "kv_held", "token_budget"), kept / kept_N.size),
         "vr_requested": None,
         "mr_after_layer": None,
         "layers": {"visual_rows": [kept] * depth, "visual_kv": [kept] * depth, **cosines},
@@ -119,9 +117,9 @@ def _long(row: int, depth: int, rng: random.Random) -> str:
         "times_s": {name: rng.random() for name in times},
         "ttft_s": rng.uniform(0.1, 0.9),
         "tpot_s": rng.uniform(0.01, 0.05),
-        "memory": None if rng.random() < 0.9 else dict.fromkeys(
-            ("weights_bytes", "above_weights_bytes", "peak_bytes", "kv_bytes"), rng.randrange(1 << 34)
-        ),
+        "memory": None
+        if rng.random() < 0.9
+        else dict.fromkeys(("weights_bytes", "above_weights_bytes", "peak_bytes", "kv_bytes"), rng.randrange(1 << 34)),
     }
     return ", " + json.dumps(part)[1:] + "\n"
 

@@ -54,7 +54,7 @@ GENERATED = (
 VERSION = hashlib.sha256(str(SHORT).encode()).hexdigest()
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """A line is whole, but lacks a field or holds what no column can."""
 
 
@@ -96,7 +96,7 @@ def columns(path: Path, problem: Callable[[dict], str], fields: Sequence[str] | 
         if known is None or known["size"] < size:
             known = _write(path, beside, known, problem)
         return Columns(pq.read_table(beside, columns=names, memory_map=True), known["size"])
-    except (Unfit, pa.ArrowException, OverflowError, OSError):
+    except (UnfitError, pa.ArrowException, OverflowError, OSError):
         return None
 
 
@@ -118,7 +118,7 @@ class _Lines:
                 self.digest.update(line)
                 row = flat(parsed(self.path, self.number, line, self.problem))
                 if not row.keys() >= set(ALWAYS if row["status"] == "error" else ALWAYS + GENERATED):
-                    raise Unfit
+                    raise UnfitError
                 rows.append(row)
                 if len(rows) == BATCH:
                     yield pa.RecordBatch.from_pylist(rows, SHORT)
