@@ -16,12 +16,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sharpv.answering.columns import SHARES, columns
 from sharpv.files import cut_torn_line, parsed, told, write_synced
 
 SCHEMA = 1
 KEPT = ("key", "status", "error", "row", "seed", "raw", "prompt_tokens", "visual_kept", "output_tokens", "token_budget")
 """What of a row stays in memory: what scoring and resuming need."""
-SHARES = ("vr", "vr_requested", "mr", "mr_after_layer", "kv_held", "token_budget")
 
 
 class RowStore:
@@ -55,16 +55,23 @@ class RowStore:
             start, number = self._seen.get(path, (0, 0))
             if path.stat().st_size <= start:
                 continue
+            if not start and (known := columns(path, problem, KEPT)):
+                start, number = known.end, known.table.num_rows
+                for batch in known.table.to_batches(max_chunksize=1000):
+                    for row in batch.to_pylist():
+                        self._take({name: value for name, value in row.items() if value is not None or name == "error"})
             with path.open("rb") as file:
                 file.seek(start)
                 for line in file:
                     if not line.endswith(b"\n"):
                         break
                     start, number = start + len(line), number + 1
-                    row = parsed(path, number, line, problem)
-                    if row["status"] == "ok" or not self.finished(row["key"]):
-                        self.rows[row["key"]] = _slim(row)
+                    self._take(_slim(parsed(path, number, line, problem)))
             self._seen[path] = start, number
+
+    def _take(self, row: dict[str, Any]) -> None:
+        if row["status"] == "ok" or not self.finished(row["key"]):
+            self.rows[row["key"]] = row
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row and sync it to disk; the row's `key` must be new or that of an error row that is run again.

@@ -1,15 +1,17 @@
 """`python run.py status`: what is finished, failed and left in each run folder, from its files alone."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import DictConfig
 from tabulate import tabulate
 
 from sharpv import paths
 from sharpv.files import read_jsonl, read_object
 from sharpv.reports.runs import experiments
-from sharpv.reports.store import read_samples
+from sharpv.reports.store import read_columns, read_samples
 
 FIELDS = ("key", "row", "settings", "task", "doc_id", "status", "error")
 HEADS = ("run", "model", "benchmark", "status", "rows", "asked", "answered", "failed", "left", "scored", "created")
@@ -48,16 +50,15 @@ def of_folder(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} does not say what was asked ({error!r}): delete it and start the run again, answers are kept"
         ) from error
-    answers: dict[tuple, dict[str, Any]] = {}
-    for answer in read_samples(folder, FIELDS):
-        row = answer["row"], answer.get("settings")
-        if row in rows:
-            answers[*row, answer["task"], answer["doc_id"]] = answer
-    failed = [answer for answer in answers.values() if answer["status"] != "ok"]
-    asked = questions * len(rows)
-    reasons: dict[str, int] = {}
-    for answer in failed:
-        reasons[answer["error"]] = reasons.get(answer["error"], 0) + 1
+    stored = read_columns(folder, FIELDS)
+    if stored is None:
+        stored = pd.DataFrame(read_samples(folder, FIELDS), columns=list(FIELDS))
+    kinds = stored[["row", "settings"]].drop_duplicates()
+    wanted = [pair for pair in kinds.itertuples(index=False) if (pair.row, none_for(pair.settings)) in rows]
+    stored = stored.merge(pd.DataFrame(wanted, columns=["row", "settings"]), on=["row", "settings"])
+    answers = stored.drop_duplicates(["row", "settings", "task", "doc_id"], keep="last")
+    failed, asked = answers[answers["status"] != "ok"], questions * len(rows)
+    reasons = {str(reason): int(number) for reason, number in failed["error"].value_counts(sort=False).items()}
     return {
         "run": folder.name,
         "model": model,
@@ -68,7 +69,21 @@ def of_folder(folder: Path) -> dict[str, Any]:
         "answered": len(answers) - len(failed),
         "failed": len(failed),
         "left": max(0, asked - len(answers)),
-        "scored": len({line.get("key") for line in read_jsonl(folder / "scores.jsonl")}),
+        "scored": scored(folder / "scores.jsonl"),
         "created": created,
         "reasons": reasons,
     }
+
+
+def none_for(value: Any) -> Any:
+    """None for what a frame has where there is nothing."""
+    return None if pd.isna(value) else value
+
+
+def scored(path: Path) -> int:
+    """How many answers have a score, by the keys that lines begin with; parsed where one begins otherwise."""
+    content = path.read_bytes() if path.is_file() else b""
+    keys = re.findall(rb'^\{"key": "([^"\\]*)".*\}$', content, re.MULTILINE)
+    if len(keys) == content.count(b"\n") and content.endswith(b"\n"):
+        return len(set(keys))
+    return len({line.get("key") for line in read_jsonl(path)})

@@ -40,10 +40,11 @@ def _audit(options: argparse.Namespace) -> None:
 def _table(options: argparse.Namespace) -> None:
     from sharpv.reports.runs import paper_columns
     from sharpv.reports.store import load_runs
-    from sharpv.reports.write import write_report
+    from sharpv.reports.write import LONG, write_report
 
-    runs, name = _runs(options), options.name or f"last_{options.report}"
-    columns = {} if options.report == "categories" else paper_columns(load_runs(runs))
+    name = options.name or f"last_{options.report}"
+    runs = load_runs(_runs(options), short=options.report not in LONG)
+    columns = {} if options.report == "categories" else paper_columns(runs)
     write_report(options.report, runs, options.output, options.paper, columns, None, name, options.reference)
     path = options.output / f"{name}.md"
     print(path.read_text(encoding="utf-8"))

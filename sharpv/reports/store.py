@@ -4,32 +4,21 @@ A report reads an experiment's record, `results/experiments/<name>.json`, and of
 answers that were asked for; or run folders as they are.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from sharpv.answering.columns import ALWAYS, ANSWER, GENERATED, NESTED, columns, flat
 from sharpv.answering.store import SCHEMA, problem
 from sharpv.files import each_row, read_jsonl, read_object
 
 __all__ = ["ALWAYS", "ANSWER", "NESTED", "Run", "load_run", "load_runs", "read_info", "read_jsonl", "read_samples"]
-ANSWER = ["row", "seed", "benchmark", "task", "doc_id"]
-"""What names one answer: the table row, its repetition, and the question."""
-NESTED = {
-    "layers": ("visual_rows", "visual_kv", "cosine_visual", "cosine_system", "cosine_instruction"),
-    "flops": ("eq5_prefill", "exact_vision", "exact_prefill", "exact_decode"),
-    "times_s": ("decode_video", "preprocess", "vision", "prune", "prefill", "first_token", "decode"),
-    "memory": ("weights_bytes", "peak_bytes", "above_weights_bytes", "kv_bytes"),
-}
-ALWAYS = ("key", "status", "error", "model", "method", "kind", "video", *ANSWER)
-GENERATED = (
-    *("prompt", "raw", "gold", "visual_dense", "visual_kept", "frames", "grid", "kept_bits", "kept_per_frame"),
-    *("vr", "vr_requested", "mr", "mr_after_layer", "kv_held", "token_budget", "prompt_tokens", "output_tokens"),
-    *("ttft_s", "tpot_s"),
-    *(f"{group}.{name}" for group, names in NESTED.items() for name in names),
-)
 SCORED = ("score", "judge_score", "answered", "parsed", "gold", "video", *ANSWER)
 INFO = {"schema": int, "model": dict, "status": str, "versions": dict, "hardware": dict, "command": str, "created": str}
 HIGHEST = {"score": 1, "judge_score": 5, "offline_score": 1}
@@ -69,9 +58,10 @@ class Run:
         return joined.drop(columns="_merge").astype({"score": float, "judge_score": float, "answered": bool})
 
 
-def load_runs(sources: Sequence[Path | Run]) -> list[Run]:
+def load_runs(sources: Sequence[Path | Run], short: bool = False) -> list[Run]:
     """The runs of experiments' records (*.json) and run folders; a loaded one stays as it is. Records that name the
-    same folder make one run.
+    same folder make one run. short: without the long fields (prompts, masks, numbers by layer), which takes a fraction
+    of time and memory.
 
     ValueError as of `load_run` and `load_asked`, and for a record that is none.
     """
@@ -89,26 +79,29 @@ def load_runs(sources: Sequence[Path | Run]) -> list[Run]:
             folders[folder] = None
             facts = {name: record.get(name) for name in ("command", "limit", "part")}
             asked.setdefault(folder, []).append(cell | facts)
-    return loaded + [load_asked(folder, asked[folder]) if folder in asked else load_run(folder) for folder in folders]
+    return loaded + [
+        load_asked(folder, asked[folder], short) if folder in asked else load_run(folder, short) for folder in folders
+    ]
 
 
-def load_asked(folder: Path, cells: Sequence[Mapping[str, Any]]) -> Run:
+def load_asked(folder: Path, cells: Sequence[Mapping[str, Any]], short: bool = False) -> Run:
     """Of a run folder the answers that records asked for, in their order of rows, with the scores that these name.
 
     ValueError where one of them is not there, and where two records want different answers to the same.
     """
     last = cells[-1]
     keys = dict.fromkeys(key for cell in cells for row in cell["asked"] for key in row["keys"])
-    lines = {row["key"]: row for row in _samples(folder, set(keys))}
+    found = _samples(folder, set(keys), short).set_index("key", drop=False)
+    status = dict(zip(found.index, found["status"], strict=True))
     scored = {(row["key"], row.get("scoring")): row for row in _scores(folder)}
-    scores = {key: found for key in keys if (found := scored.get((key, last["scoring"])))}
-    unscored = [key for key in keys if key not in scores and lines.get(key, {}).get("status") != "error"]
-    if missing := sorted({*(keys.keys() - lines.keys()), *unscored}):
+    scores = {key: line for key in keys if (line := scored.get((key, last["scoring"])))}
+    unscored = [key for key in keys if key not in scores and status.get(key) != "error"]
+    if missing := sorted({*(keys.keys() - status.keys()), *unscored}):
         raise ValueError(
             f"{folder} lacks {len(missing)} of {len(keys)} answers or scores that this report is about, first "
             f"{missing[0][:16]}: run its command again: {last['command']}"
         )
-    samples = _frame([lines[key] for key in keys], ALWAYS + GENERATED)
+    samples = _unique(found.loc[list(keys)])
     scored_samples = _frame([scores[key] for key in keys if key in scores], SCORED)
     if len(samples) != len(keys):
         raise ValueError(
@@ -122,7 +115,7 @@ def load_asked(folder: Path, cells: Sequence[Mapping[str, Any]]) -> Run:
     return Run(folder, read_info(folder) | told, samples, scored_samples)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, short: bool = False) -> Run:
     """Read a run folder as it is: of each row what was scored last. An answer stored twice counts once, as its last
     line has it (a retry after an error).
 
@@ -131,17 +124,18 @@ def load_run(folder: Path) -> Run:
     """
     info, scores = read_info(folder), _scores(folder)
     keyed = bool(scores) and all("key" in row for row in scores)
-    samples = _samples(folder, {row["key"] for row in scores} if keyed else None)
+    samples = _samples(folder, {row["key"] for row in scores} if keyed else None, short)
     if keyed:
         place = {row["key"]: number for number, row in enumerate(scores)}
-        settings = {row["key"]: row.get("settings") for row in samples}
+        named = samples["settings"].astype(object) if "settings" in samples else pd.Series(None, samples.index, object)
+        settings = dict(zip(samples["key"], named.where(named.notna(), None), strict=True))
         newest = {(row["row"], row["seed"]): settings.get(row["key"]) for row in scores}
         scores = [row for row in scores if settings.get(row["key"]) == newest[row["row"], row["seed"]]]
         order = {name: number for number, name in enumerate(dict.fromkeys(row["row"] for row in scores))}
-        kept = {row["key"] for row in scores}
-        samples = [row for row in samples if row["key"] in kept]
-        samples.sort(key=lambda row: (order[row["row"]], place[row["key"]]))
-    return Run(folder, info, _frame(samples, ALWAYS + GENERATED), _frame(scores, SCORED))
+        samples = samples[samples["key"].isin({row["key"] for row in scores})]
+        places = np.array([[place[key], order[row]] for key, row in zip(samples["key"], samples["row"], strict=True)])
+        samples = samples.iloc[np.lexsort(places.reshape(-1, 2).T)]
+    return Run(folder, info, _unique(samples), _frame(scores, SCORED))
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -179,7 +173,35 @@ def _joined(folder: Path, wrong: Callable[[dict], str], kept: Callable[[dict], d
     return list(rows.values())
 
 
-def _samples(folder: Path, keys: set[str] | None) -> list[dict]:
+def read_columns(folder: Path, fields: Sequence[str] | None = None) -> pd.DataFrame | None:
+    """The short fields of a folder's answers, chosen as by `read_samples`; None where only their lines can tell."""
+    tables = []
+    names = None if fields is None else list(dict.fromkeys(["key", "status", *fields]))
+    for path in sorted(folder.glob("samples*.jsonl")):
+        found = columns(path, problem, names)
+        if found is None or _more(path, found.end):
+            return None
+        tables.append(found.table)
+    if not tables:
+        return None
+    frame = pa.concat_tables(tables).to_pandas()
+    # An answer before an error, else the last line.
+    ranked = frame[["key"]].assign(ok=frame["status"] == "ok").sort_values("ok", kind="stable")
+    return frame.loc[ranked.drop_duplicates("key", keep="last").index.sort_values()]
+
+
+def _more(path: Path, end: int) -> bool:
+    """Whether a last line without its end is whole."""
+    with path.open("rb") as file:
+        file.seek(end)
+        rest = file.readline()
+    try:
+        return bool(rest) and bool(json.loads(rest))
+    except ValueError:
+        return False
+
+
+def _samples(folder: Path, keys: set[str] | None, short: bool) -> pd.DataFrame:
     """The answers of these keys (None = all), flat."""
 
     def asked(row: dict) -> bool:
@@ -187,9 +209,11 @@ def _samples(folder: Path, keys: set[str] | None) -> list[dict]:
 
     def wrong(row: dict) -> str:
         fields = ALWAYS if row.get("status") == "error" else ALWAYS + GENERATED
-        return problem(row) or (_lacking(_flat(row), fields) if asked(row) else "")
+        return problem(row) or (_lacking(flat(row), fields) if asked(row) else "")
 
-    return _joined(folder, wrong, lambda row: _flat(row) if asked(row) else {})
+    if short and (found := read_columns(folder)) is not None:
+        return found if keys is None else found[found["key"].isin(keys)]
+    return _table(_joined(folder, wrong, lambda row: flat(row) if asked(row) else {}), ALWAYS + GENERATED)
 
 
 def _scores(folder: Path) -> list[dict]:
@@ -211,15 +235,13 @@ def _lacking(row: dict, fields: tuple[str, ...]) -> str:
     return f"doc_id={row.get('doc_id')} row={row.get('row')} lacks {missing}" if missing else ""
 
 
-def _flat(row: dict) -> dict:
-    flat = {name: value for name, value in row.items() if name not in NESTED}
-    for group, names in NESTED.items():
-        values = row.get(group, {})
-        values = dict.fromkeys(names) if values is None else values
-        flat |= {f"{group}.{name}": value for name, value in values.items()}
-    return flat
+def _table(rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
+
+
+def _unique(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop_duplicates(ANSWER, keep="last", ignore_index=True)
 
 
 def _frame(rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
-    return frame.drop_duplicates(ANSWER, keep="last", ignore_index=True)
+    return _unique(_table(rows, columns))

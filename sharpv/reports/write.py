@@ -1,13 +1,13 @@
 """The one door to all tables: which kind a report is follows from its name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from sharpv.reports.figures.ablation import ablation_figure
 from sharpv.reports.figures.style import paper_style, save
-from sharpv.reports.store import load_runs
+from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables.categories import write_categories
 from sharpv.reports.tables.field import write_field
 from sharpv.reports.tables.frames import write_frames
@@ -21,11 +21,13 @@ TITLES = {
     "field_table": "Every method at the same budgets",
     "fig5": "Figure 5: SharpV's M, w and K",
 }
+LONG = ("table1", "table2", "table4")
+"""Tables that ask for numbers by layer."""
 
 
 def write_report(
     kind: str,
-    runs: list[Path],
+    runs: Sequence[Path | Run],
     output: Path,
     paper: Path,
     columns: Mapping[str, str],
@@ -41,8 +43,8 @@ def write_report(
     published tables. columns: the paper's columns of Table 3, or a benchmark's own -> benchmarks of the runs. title,
     reference: of a table like Table 3.
     """
-    name, folders = name or kind, load_runs(runs)
-    kind = Path(kind).name
+    name, kind = name or kind, Path(kind).name
+    folders = load_runs(runs, short=kind not in LONG)
     if kind == "table1":
         return write_table1(folders, output, paper / "table1_methods.csv", name)
     if kind == "table2":

@@ -21,7 +21,7 @@ def settings_section(runs: Sequence[Run], lines: pd.DataFrame) -> Section | None
         Line([line["method"], *(stages[line["row"]][stage] or EMPTY for stage in ("visual", "memory"))])
         for line in told
     ]
-    depths = sorted({len(held) for run in runs for held in run.samples["layers.visual_kv"] if isinstance(held, list)})
+    depths = sorted({int(depth) for run in runs for depth in run.samples["depth"].dropna().unique()})
     sentence = (
         "Values used, defaults included. Layer numbers under scale_layers=True are of a 28-layer model, scaled to the "
         f"{' or '.join(map(str, depths))} layers of this one. Where the paper leaves SharpV open to several readings, "
