@@ -119,6 +119,8 @@ Versions: {versions}
 {chr(10).join(compared)}
 
 `columns`: whether the Parquet files beside the lines were made by the step, were there, or are unknown to that code.
+Files below 8 MiB get none: those of the small store are parsed by every step, whatever the column says, and pay for
+loading pyarrow on top, so that opening it to resume costs more than before.
 Rows are made up (scripts/make_store.py). The machine was shared and not quiet: other work had most of its two cores, so
 seconds are long, and those of CPU tell more.
 """
