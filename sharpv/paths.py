@@ -15,7 +15,7 @@ LONGEST_NAME = 255
 
 
 def results_dir() -> Path:
-    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of the checkout or working folder."""
+    """Folder that runs write to: $SHARPV_RESULTS (`~` is the home folder), else results/ of `REPOSITORY`."""
     return _named("SHARPV_RESULTS") or REPOSITORY / "results"
 
 
@@ -40,7 +40,7 @@ def paper_dir() -> Path:
 
 
 def made_dir() -> Path:
-    """What benchmarks' made data lies below: tasks/ of the checkout, or for a wheel, which stays as it is, the cache."""
+    """What benchmarks' made data lies below: tasks/ of the checkout, or for a wheel a cache."""
     return _cache() / "sharpv" if INSTALLED else tasks_dir()
 
 
