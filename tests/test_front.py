@@ -294,3 +294,10 @@ def test_ctrl_c_in_the_first_seconds_is_one_line(after_s, tmp_path):
     _, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_an_experiment_by_its_name_takes_a_profile_where_none_is_given():
+    assert front.overrides(["table3", "profile=paper", "limit=5"]) == ["experiment=table3", "profile=paper", "limit=5"]
+    chosen, profile, _ = front.overrides(["table3", "limit=5"])
+    assert chosen == "experiment=table3"
+    assert profile in ("profile=tiny", "profile=paper")

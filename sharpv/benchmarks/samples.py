@@ -69,9 +69,11 @@ def local_data(config: dict[str, Any]) -> dict[str, Any]:
     source = config.get("dataset_path")
     options = dict(config.get("dataset_kwargs") or {})
     if source is None or "/" not in source:
-        if isinstance(named := options.get("data_files"), dict):
-            # lmms-eval looks beside the task's file only, where a wheel holds no data.
-            options["data_files"] = {split: str(tiny_data().parent / file) for split, file in named.items()}
+        if not isinstance(named := options.get("data_files"), dict):
+            # A group's: what it held would replace its tasks' own.
+            return config
+        # lmms-eval looks beside the task's file only, where a wheel holds no data.
+        options["data_files"] = {split: str(tiny_data().parent / file) for split, file in named.items()}
         return config | {"dataset_kwargs": options}
     revision = options.pop("revision", None)
     snapshot = hub_snapshot(source, "dataset", revision)

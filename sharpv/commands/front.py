@@ -69,8 +69,8 @@ def overrides(arguments: list[str]) -> list[str]:
         if first in COMMANDS:
             first = f"command={first}"
         elif first in names("experiment"):
-            # A profile given further on replaces the one chosen here.
-            others = [f"profile={choose('auto', first)[0]}", *others]
+            if not any(other.startswith("profile=") for other in others):
+                others = [f"profile={choose('auto', first)[0]}", *others]
             first = f"experiment={first}"
         else:
             raise ValueError(f"unknown command {first!r}.{nearest(first, [*COMMANDS, *names('experiment')])}")
