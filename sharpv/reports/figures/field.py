@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from sharpv.reports.figures.labels import HALO, spread
 from sharpv.reports.figures.style import BLACK, BLUE, FAINT, GREY, OURS, PAGE, VERMILION, new_figure
 
-LOSS = 40
-"""Points of loss at which the heat map's colours end."""
+LEAST_LOSS = 20
+"""Points at which the heat map's colours end, if nothing loses more."""
 ROW_INCHES, COLUMN_INCHES = 0.16, 0.3
 
 
@@ -56,9 +56,8 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
         text = axes.annotate(
             f"{line['method']}, own budget",
             (line["layers_pct"], line["avg_acc"]),
-            xytext=(-4, 5),
+            xytext=(5, -11),
             textcoords="offset points",
-            ha="right",
             fontsize=6.5,
             color=VERMILION,
         )
@@ -99,7 +98,8 @@ def loss_figure(categories: pd.DataFrame) -> Figure:
         raise ValueError("only the dense row: a picture of losses needs another")
     figure = new_figure(max(PAGE, 1.8 + COLUMN_INCHES * loss.shape[1]), 1.4 + ROW_INCHES * len(loss))
     axes = figure.add_subplot()
-    image = axes.imshow(loss, cmap="RdBu", vmin=-LOSS, vmax=LOSS, aspect="auto")
+    most = max(LEAST_LOSS, float(np.nanmax(np.abs(loss.to_numpy()))))
+    image = axes.imshow(loss, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     names = [str(task).removeprefix(f"{benchmark}_").replace("_", " ") for benchmark, task in loss.columns]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=6)
     axes.set_yticks(range(len(loss)), list(loss.index), fontsize=6)
@@ -113,7 +113,7 @@ def loss_figure(categories: pd.DataFrame) -> Figure:
             ha="center",
             va="center",
             fontsize=5,
-            color="white" if abs(value) > 0.6 * LOSS else BLACK,
+            color="white" if abs(value) > 0.6 * most else BLACK,
         )
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30)
     bar.set_label("points against dense", fontsize=7)
