@@ -48,14 +48,18 @@ def store(folder, **fields):
 def drawn(monkeypatch):
     """What the strip and the page decode, in place of drawing it."""
     frames = {}
-    real = pictures.decode_frames
+    real = strips.read_video
+
+    def read(path, sampling):
+        sampled = real(path, sampling)
+        frames["shown"] = sampled.frames_THWC
+        return sampled
 
     def decode(path, sampling):
-        frames["shown"] = real(path, sampling)
-        return frames["shown"]
+        return read(path, sampling).frames_THWC
 
     monkeypatch.setattr(pictures, "decode_frames", decode)
-    monkeypatch.setattr(strips, "decode_frames", decode)
+    monkeypatch.setattr(strips, "read_video", read)
     return frames
 
 
@@ -124,6 +128,14 @@ def test_a_moved_folder_is_searched_for_the_path_that_ends_alike(tmp_path):
 def test_places_are_those_of_the_row():
     assert footage.seen_frames({"frame_places": PLACES, "frames": 4}) == Listed(tuple(PLACES))
     assert footage.seen_frames({"frame_places": float("nan"), "frames": 4}) == Evenly(4)
+
+
+def test_of_pictures_that_the_model_sees_as_one_frame_the_first_is_drawn_with_the_middle_of_their_times():
+    pairs = {"frame_places": [0, 2, 10, 14, 20, 24], "frames": 3}
+    assert footage.seen_frames(pairs) == Listed((0, 10, 20))
+    assert footage.seen_seconds(pairs, fps=2.0) == [0.5, 6.0, 11.0]
+    assert footage.seen_seconds(pairs, fps=0.0) == []
+    assert footage.seen_seconds({"frame_places": float("nan"), "frames": 3}, fps=2.0) == []
 
 
 def test_damaged_videos_are_named_under_the_table(run, tmp_path):

@@ -18,7 +18,7 @@ from sharpv.models.loaded import VIDEO, Loaded
 from sharpv.reports.store import read_samples
 from sharpv.tiny.corpus import prompt_text
 from sharpv.tiny.questions import LETTERS, Question
-from sharpv.videos.frames import decode_frames
+from sharpv.videos.frames import read_video
 
 MAX_NEW_TOKENS = 64
 LETTER_REQUEST = "Answer with the option's letter from the given choices directly."
@@ -51,7 +51,7 @@ def demo(config: DictConfig, command: str, loaded: Loaded | None = None) -> int:
     print(f"\n{text}\n\n{table(answers)}\n")
     if config.model.name == "tiny":
         print(textwrap.fill(TINY, 100))
-    written = film(loaded, video, str(config.question), answers, paths.results_dir() / "demo")
+    written = film(video, str(config.question), answers, paths.results_dir() / "demo")
     print(f"film strip: {', '.join(map(str, written))}")
     return 0
 
@@ -109,15 +109,17 @@ def _costs(row: dict[str, Any]) -> str:
     return f"{row['vr']:6.1%}  {row['mr']:6.1%}  {1e3 * row['ttft_s']:5.0f} ms"
 
 
-def film(loaded: Loaded, video: Path, question: str, answers: list[dict[str, Any]], folder: Path) -> list[Path]:
+def film(video: Path, question: str, answers: list[dict[str, Any]], folder: Path) -> list[Path]:
     """Write the film strip of the pruned answers; its files."""
     from sharpv.reports.figures.film_strip import film_strip
     from sharpv.reports.figures.style import paper_style, save
+    from sharpv.reports.footage import seen_frames, seen_seconds
     from sharpv.reports.masks import kept_mask
 
-    frames_THWC = decode_frames(video, loaded.frames)
+    seen = read_video(video, seen_frames(answers[0]))
     kept = {row["method"]: kept_mask(row["kept_bits"], row["frames"], row["grid"]) for row in answers[1:]}
     captions = {row["method"]: textwrap.shorten(row["raw"], 26, placeholder="…") for row in answers[1:]}
     with paper_style():
-        figure = film_strip(frames_THWC, kept, textwrap.shorten(question, 90, placeholder="…"), captions)
+        title, seconds = textwrap.shorten(question, 90, placeholder="…"), seen_seconds(answers[0], seen.fps)
+        figure = film_strip(seen.frames_THWC, kept, title, captions, seconds=seconds)
         return save(figure, folder / f"{video.stem}_{answers[-1]['row']}")

@@ -47,6 +47,21 @@ def stored_video(answer: Any) -> str:
 
 
 def seen_frames(answer: Any) -> Sampling:
-    """The frames that the model saw; rows of before places were stored were sampled evenly, PLLaVA's nearly so."""
-    places = answer.get("frame_places")
-    return Listed(tuple(places)) if isinstance(places, list) else Evenly(int(answer["frames"]))
+    """A picture for each frame that the model saw, the first where it sees several as one frame (Qwen: pairs); rows of
+    before places were stored were sampled evenly, PLLaVA's nearly so."""
+    if not isinstance(answer.get("frame_places"), list):
+        return Evenly(int(answer["frames"]))
+    return Listed(tuple(places[0] for places in _places_by_frame(answer)))
+
+
+def seen_seconds(answer: Any, fps: float) -> list[float]:
+    """When each frame that the model saw is shown, the middle of its pictures' times; empty where that is not known."""
+    if not isinstance(answer.get("frame_places"), list) or not fps > 0:
+        return []
+    return [(places[0] + places[-1]) / 2 / fps for places in _places_by_frame(answer)]
+
+
+def _places_by_frame(answer: Any) -> list[list[int]]:
+    places, frames = answer["frame_places"], int(answer["frames"])
+    together = -(-len(places) // frames)
+    return [places[start : start + together] for start in range(0, len(places), together)]

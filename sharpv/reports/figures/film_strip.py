@@ -25,12 +25,14 @@ NAME_LETTERS, CAPTION_LETTERS = 19, 24
 
 @dataclass(frozen=True)
 class Strip:
-    """One video: its frames, name -> bool (T, h, w) of what each pruner keeps, and what is written beside them."""
+    """One video: its frames, name -> bool (T, h, w) of what each pruner keeps, what is written beside them, and the
+    frames' times where they are known."""
 
     frames_THWC: np.ndarray
     kept: Mapping[str, np.ndarray]
     title: str = ""
     captions: Mapping[str, str] = field(default_factory=dict)
+    seconds: Sequence[float] = ()
 
 
 def film_strip(
@@ -40,15 +42,17 @@ def film_strip(
     captions: Mapping[str, str] | None = None,
     shown: int = 8,
     width: float = PAGE,
+    seconds: Sequence[float] = (),
 ) -> Figure:
     """The video as it is, then one band a pruner: its frames, and under them a bar a frame, the share of patches kept.
 
     frames_THWC: uint8 RGB. kept: name -> bool (T, h, w), True = kept; patches cover the frame evenly. At most `shown`
     frames are drawn, evenly spaced, each above the bars of the frames it stands for; bars are drawn for all frames.
-    captions: a second line under a pruner's name, such as its answer. width: inches. Draw under `paper_style`.
+    captions: a second line under a pruner's name, such as its answer. width: inches. seconds: when each frame is shown,
+    where that is known. Draw under `paper_style`.
     ValueError for masks that do not fit the frames.
     """
-    return film_strips([Strip(frames_THWC, kept, title, captions or {})], shown, width)
+    return film_strips([Strip(frames_THWC, kept, title, captions or {}, seconds)], shown, width)
 
 
 def film_strips(strips: Sequence[Strip], shown: int = 8, width: float = PAGE) -> Figure:
@@ -101,7 +105,8 @@ def _draw(page: _Page, strip: Strip, shown: int) -> None:
     pictures = page.band(high, columns)
     for column, frame in enumerate(shown_S):
         _picture(pictures, column, strip.frames_THWC[frame])
-        pictures.text(column, 1.04, f"{frame + 1}", fontsize=6, color=GREY, va="bottom")
+        time = f"  {strip.seconds[frame]:.1f} s" if strip.seconds else ""
+        pictures.text(column, 1.04, f"{frame + 1}{time}", fontsize=6, color=GREY, va="bottom")
     _label(pictures, "Video", f"{count} frames")
     for name, kept_Thw in strip.kept.items():
         page.top += ROW_GAP_INCHES

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sharpv.reports.figures.film_strip import film_strip
-from sharpv.reports.footage import Footage, seen_frames, stored_video
+from sharpv.reports.footage import Footage, seen_frames, seen_seconds, stored_video
 from sharpv.reports.masks import kept_mask
-from sharpv.videos.frames import decode_frames
+from sharpv.videos.frames import read_video
 
 QUESTION_TEXT = re.compile(r"([^\n>]*\?)")
 ROWS = 5
@@ -56,14 +56,15 @@ def stored_strip(
         raise ValueError(f"rows {unknown} have no answer to {task}/{number}; there are {list(lines.index)}")
     shown = lines.loc[list(rows) or _default_rows(lines, order)]
     most = lines.iloc[int(lines["frames"].to_numpy(dtype=int).argmax())]
-    frames_THWC = decode_frames(Footage(videos).file(stored_video(most)), seen_frames(most))
+    seen = read_video(Footage(videos).file(stored_video(most)), seen_frames(most))
     kept = {
         line["method"]: kept_mask(line["kept_bits"], int(line["frames"]), line["grid"]) for _, line in shown.iterrows()
     }
     captions = {line["method"]: f"{_verdict(line)}: {line['parsed']}" for _, line in shown.iterrows()}
     asked_text = QUESTION_TEXT.search(lines["prompt"].iloc[0])
     title = asked_text.group(1).strip() if asked_text else f"{task}, question {number}"
-    return film_strip(frames_THWC, kept, f"{shorten(title, 90)}  Right answer: {lines['gold'].iloc[0]}", captions)
+    title = f"{shorten(title, 90)}  Right answer: {lines['gold'].iloc[0]}"
+    return film_strip(seen.frames_THWC, kept, title, captions, seconds=seen_seconds(most, seen.fps))
 
 
 def _default_rows(lines: pd.DataFrame, order: Sequence[str]) -> list[str]:
