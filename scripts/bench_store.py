@@ -126,7 +126,7 @@ seconds are long, and those of CPU tell more.
 """
     path = paths.results_dir() / "bench" / f"store_{slug(device('cpu'))}.md"
     write_whole(path, text)
-    with path.with_suffix(".csv").open("w", newline="") as file:
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([HEADS, *lines])
     print(lines[-1], flush=True)
 

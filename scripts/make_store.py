@@ -46,7 +46,8 @@ def _cell(folder, model, benchmark, questions, videos, errors, pool, rng) -> dic
     run, asked = folder / "runs" / name, [[] for _ in range(ROWS)]
     run.mkdir(parents=True)
     settings = [hashlib.sha256(f"row {row}".encode()).hexdigest() for row in range(ROWS)]
-    with (run / "samples.vm-0.jsonl").open("w") as samples, (run / "scores.jsonl").open("w") as scores:
+    lines, points = run / "samples.vm-0.jsonl", run / "scores.jsonl"
+    with lines.open("w", encoding="utf-8") as samples, points.open("w", encoding="utf-8") as scores:
         for question in range(questions):
             task = f"sharpv_{benchmark}" + (f"_{question % 20}" if benchmark == "mvbench" else "")
             for row in range(ROWS):

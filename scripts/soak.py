@@ -78,7 +78,7 @@ def answer(videos: list[Path], run: Path, workers: int, seed: int) -> None:
     torch.set_num_threads(1)
     rng, now = random.Random(seed), time.time
     time.time = lambda: now() + rng.uniform(-DAY_S, DAY_S)
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     model, questions = asked(videos)
     store = RowStore(run)
     try:
@@ -89,7 +89,7 @@ def answer(videos: list[Path], run: Path, workers: int, seed: int) -> None:
 
 def state(process: int) -> tuple[float, int]:
     """Resident MB and open files of a process."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir(f"/proc/{process}/fd"))
 
 

@@ -186,7 +186,7 @@ def test_tasks_that_cannot_be_asked_are_refused_with_the_reason(settings, told):
 
 
 def test_a_users_task_wins_over_one_of_the_same_name_that_is_built_in(tmp_path):
-    (tmp_path / "mine.yaml").write_text("task: mlvu_dev\n")
+    (tmp_path / "mine.yaml").write_text("task: mlvu_dev\n", encoding="utf-8")
     assert any_task.folders(benchmark("mlvu_dev", include_path=str(tmp_path))) == [tmp_path]
     assert any_task.folders(benchmark("mlvu_dev", include_path=None))[0].name == "mlvu"
 
@@ -209,12 +209,14 @@ def own(tmp_path, results, aggregation="mean"):
     """The fixture's task with another process_results and aggregation."""
     folder = tmp_path / "own"
     shutil.copytree(OWN, folder)
-    text = (folder / "functions.py").read_text()
+    text = (folder / "functions.py").read_text(encoding="utf-8")
     (folder / "functions.py").write_text(
-        f"{text[: text.index('def results')]}def results(doc, answers):\n    {results}\n"
+        f"{text[: text.index('def results')]}def results(doc, answers):\n    {results}\n", encoding="utf-8"
     )
     yaml = folder / "boats.yaml"
-    yaml.write_text(yaml.read_text().replace("aggregation: mean", f"aggregation: {aggregation}"))
+    yaml.write_text(
+        yaml.read_text(encoding="utf-8").replace("aggregation: mean", f"aggregation: {aggregation}"), encoding="utf-8"
+    )
     return benchmark("boats", data=str(folder), include_path=None)
 
 
@@ -283,7 +285,7 @@ def test_a_task_in_ones_own_folder_is_answered_in_its_own_column_and_resumes(hom
     table = pd.read_csv(tmp_path / "last.csv")
     assert table["any"].between(0, 100).all()
     assert table["n_questions"].eq(3).all()
-    assert "|            boats |" in (tmp_path / "last.md").read_text()
+    assert "|            boats |" in (tmp_path / "last.md").read_text(encoding="utf-8")
     numbers = pd.read_csv(next(tmp_path.glob("runs/*/metrics.csv")))
     assert list(100 * numbers["value"]) == pytest.approx(list(table["any"]), abs=1e-3)
     again = run(home, tmp_path, *asked)

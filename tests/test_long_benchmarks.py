@@ -82,11 +82,11 @@ def test_all_are_answered_in_one_table_whose_columns_stand_in_the_order_asked(ho
     assert table["mvbench_acc"].isna().all()
     # Of EgoSchema's full set those with a public answer alone, none here, would count.
     assert table["n_questions"].eq(9 + 8 + 7 + 5).all()
-    sent = json.loads((tmp_path / "last_egoschema_full_dense.json").read_text())
+    sent = json.loads((tmp_path / "last_egoschema_full_dense.json").read_text(encoding="utf-8"))
     assert set(sent) < {f"0a-fixture-{number}" for number in (0, 1, 2, 5)} | {"nothing"}
     assert set(sent.values()) <= set(range(5))
     heads = "| MLVU test | LongVideoBench | MLVU dev | EgoSchema | Avg. |"
-    assert heads in " ".join((tmp_path / "last.md").read_text().split())
+    assert heads in " ".join((tmp_path / "last.md").read_text(encoding="utf-8").split())
     beside = pd.read_csv(tmp_path / "last_upstream.csv").set_index(["row", "benchmark"])
     assert beside["upstream"].notna().groupby("benchmark").all().to_dict() == {
         **dict.fromkeys(NAMES, True),
@@ -259,7 +259,7 @@ def test_a_submission_leaves_unread_answers_out_and_has_a_file_a_row(tmp_path):
     ]
     written = submission.write("egoschema", lines, tmp_path, "tables/mine", "egoschema_full")
     assert [path.name for path in written] == ["mine_egoschema_full_dense.json", "mine_egoschema_full_evs.json"]
-    assert json.loads(written[0].read_text()) == {"v0": 0, "v2": 4}
+    assert json.loads(written[0].read_text(encoding="utf-8")) == {"v0": 0, "v2": 4}
     with pytest.raises(ValueError, match="no form of a submission"):
         submission.write("csv", lines, tmp_path, "mine", "egoschema_full")
 

@@ -52,7 +52,8 @@ def test_a_users_own_pruner_is_not_among_the_shipped_ones():
 
 def test_all_methods_are_in_the_tables():
     listed = {name for name in shipped() if not name.startswith(("reading_", "fig5_", "floor_"))}
-    assert listed - set(ROWS) == {"fastvid", "visual_sharpv"}
+    assert listed - set(ROWS) == {"fastvid", "visual_sharpv", "sharpv_budget"}
+    assert "sharpv_budget" in configure.load("experiment", "field_table").rows
     assert set(configure.load("experiment", "table3").rows) <= set(ROWS)
     in_rows = {type(stage) for row in map(row_of, listed) for stage in (row.visual, row.memory)}
     assert {type(method.stage) for method in (*VISUAL, *MEMORY)} <= in_rows

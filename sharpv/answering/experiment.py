@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,26 @@ ASKED = ("rows", "budgets", "frames", "models", "benchmarks", "limit")
 @dataclass(frozen=True)
 class Experiment:
     """What a command asks for. kind: the report, by `table`. part: whether this is not all that the experiment of this
-    table asks for; its report then has a name of its own. unreachable: by model, the budgets that methods cannot have.
-    job: number within a sweep, None outside."""
+    table asks for; its report then has a name of its own. job: number within a sweep, None outside. unreachable: by
+    model, the budgets that methods cannot have."""
 
     command: str
     kind: str
     title: str
     limit: int | None
     part: bool
-    unreachable: Mapping[str, Sequence[Unreachable]]
     job: int | None = None
+    unreachable: Mapping[str, Sequence[Unreachable]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, config: DictConfig, command: str, unreachable: Mapping[str, Sequence[Unreachable]], job: int | None = None
+        cls,
+        config: DictConfig,
+        command: str,
+        job: int | None = None,
+        unreachable: Mapping[str, Sequence[Unreachable]] | None = None,
     ) -> "Experiment":
-        return cls(command, config.table, config.title, config.limit, is_part(config), unreachable, job)
+        return cls(command, config.table, config.title, config.limit, is_part(config), job, unreachable or {})
 
     def name(self, failed: bool) -> str:
         """Of the record and the report: that of the table only for the whole experiment without too many failures."""

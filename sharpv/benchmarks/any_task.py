@@ -59,7 +59,11 @@ def folders(benchmark: DictConfig) -> list[Path]:
     places += [tasks_dir(), Path(lmms_eval.tasks.__file__).parent]
     wanted = re.compile(rf"^(task|group):\s*[\"']?{re.escape(task_name(benchmark))}[\"']?\s*(#.*)?$", re.MULTILINE)
     for place in places:
-        found = {file.parent for file in place.rglob("*.yaml") if wanted.search(file.read_text("utf-8", "replace"))}
+        found = {
+            file.parent
+            for file in place.rglob("*.yaml")
+            if wanted.search(file.read_text(encoding="utf-8", errors="replace"))
+        }
         if found:
             return sorted(found)
     return []

@@ -5,14 +5,21 @@ upstream looks for them. No subtitles. Scores are ours: every question counts, n
 a letter is wrong and counted. Deviation: MLVU test has no closing words upstream, and gets those of dev.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from sharpv.benchmarks.long_rows import (
+    LETTERED,
+    egoschema_options,
+    egoschema_target,
+    longvideobench_options,
+    longvideobench_target,
+    mlvu_options,
+    mlvu_target,
+)
 from sharpv.benchmarks.scoring import parse_letter
-from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.models.pllava.prompts import multiple_choice
 from sharpv.paths import hub_dir
 
@@ -24,21 +31,10 @@ DEV_TYPES = ("anomaly_reco", "count", "ego", "needle", "order", "plotQA", "topic
 TEST_TYPES = (
     *("anomaly_reco", "count", "ego", "needleQA", "order", "plotQA", "sportsQA", "topic_reasoning", "tutorialQA"),
 )
-LETTERED = re.compile(r"^\(([A-Z])\)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-"""An option's line in a question of MLVU: "(A) a boat"."""
-
-
-def longvideobench_options(doc: Doc) -> list[str]:
-    """Its three to five options; "N/A" fills the rest up."""
-    return [doc[f"option{number}"] for number in range(5) if doc[f"option{number}"] != "N/A"]
 
 
 def longvideobench_text(doc: Doc, settings: Settings = None) -> str:
     return _asked(doc["question"], longvideobench_options(doc), settings)
-
-
-def longvideobench_target(doc: Doc) -> str:
-    return _letter(doc["correct_choice"], longvideobench_options(doc), "correct_choice")
 
 
 def longvideobench_results(doc: Doc, results: list[str]) -> dict[str, Any]:
@@ -50,29 +46,12 @@ def longvideobench_video(doc: Doc, settings: Settings = None) -> list[str]:
     return [str(_inside(hub_dir() / "datasets" / "longvideobench" / "videos", doc["video_path"]))]
 
 
-def mlvu_options(doc: Doc) -> list[str]:
-    """The options that stand in the question: four in dev, six in test. ValueError where they are not A, B, C, ..."""
-    found = LETTERED.findall(doc["question"])
-    letters = "".join(letter for letter, _ in found)
-    if len(letters) < 2 or letters != ascii_uppercase[: len(letters)]:
-        raise ValueError(f"question {doc['question']!r} holds no lines of options (A), (B), ..., but {letters!r}")
-    return [text for _, text in found]
-
-
 def mlvu_text(doc: Doc, settings: Settings = None) -> str:
     settings = settings or {}
     if settings.get("style") == "pllava":
         question = LETTERED.split(doc["question"], maxsplit=1)[0].strip()
         return multiple_choice(question, mlvu_options(doc), "mvbench")
     return f"{doc['question']}{settings['post_prompt']}"
-
-
-def mlvu_target(doc: Doc) -> str:
-    """Its letter; ValueError where that is none of the question's options, as for two questions of the dev set."""
-    answer, letters = doc["answer"], ascii_uppercase[: len(mlvu_options(doc))]
-    if not isinstance(answer, str) or len(answer) != 1 or answer not in letters:
-        raise ValueError(f"answer {answer!r} is none of the letters {letters}")
-    return answer
 
 
 def mlvu_results(doc: Doc, results: list[str]) -> dict[str, Any]:
@@ -88,23 +67,11 @@ def mlvu_test_video(doc: Doc, settings: Settings = None) -> list[str]:
     return [str(_inside(hub_dir() / "mlvu_test", doc["video_name"]))]
 
 
-def egoschema_options(doc: Doc) -> list[str]:
-    """The five options without their letters."""
-    return [re.sub(r"^[A-E]\.\s*", "", option) for option in doc["option"]]
-
-
 def egoschema_text(doc: Doc, settings: Settings = None) -> str:
     settings = settings or {}
     if settings.get("style") == "pllava":
         return multiple_choice(doc["question"], egoschema_options(doc), "mvbench")
     return "\n".join([doc["question"], *doc["option"]]) + settings["post_prompt"]
-
-
-def egoschema_target(doc: Doc) -> str:
-    """The letter of `answer`, a number that is released as text or number; UNLABELLED where it is not public."""
-    if doc["answer"] is None or str(doc["answer"]) == "":
-        return UNLABELLED
-    return _letter(doc["answer"], doc["option"], "answer")
 
 
 def egoschema_results(doc: Doc, results: list[str]) -> dict[str, Any]:
@@ -158,13 +125,6 @@ def _asked(question: str, options: list[str], settings: Settings) -> str:
         return multiple_choice(question, options, "mvbench")
     lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     return "\n".join([question, *lines, settings["post_prompt"]])
-
-
-def _letter(number: Any, options: list[str], field: str) -> str:
-    """The letter of an option's number. ValueError where the number is none of the options'."""
-    if str(number) not in map(str, range(len(options))):
-        raise ValueError(f"{field} {number!r} is none of the numbers 0 to {len(options) - 1}")
-    return ascii_uppercase[int(number)]
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -51,6 +51,7 @@ def task_manager(prompt_profile: str) -> Any:
 
         def _get_config(self, name: str) -> dict[str, Any]:
             config = local_data(super()._get_config(name))
+            config = _made_data(config) if name.startswith("tiny_") else config
             if "dataset_path" not in config:
                 return config
             options = dict(config.get("dataset_kwargs") or {}) | {"cache_dir": self._read.name}
@@ -61,26 +62,31 @@ def task_manager(prompt_profile: str) -> Any:
 
 
 def local_data(config: dict[str, Any]) -> dict[str, Any]:
-    """A task's configuration with its hub dataset replaced by the snapshot on this machine, and made data by its place.
+    """A task's configuration with its hub dataset replaced by the snapshot on this machine.
 
     Reading the snapshot needs no network and, unlike the library's own offline mode, no earlier online load. ValueError
     where it was not downloaded.
     """
     source = config.get("dataset_path")
-    options = dict(config.get("dataset_kwargs") or {})
     if source is None or "/" not in source:
-        if not isinstance(named := options.get("data_files"), dict):
-            # A group's: what it held would replace its tasks' own.
-            return config
-        # lmms-eval looks beside the task's file only, where a wheel holds no data.
-        options["data_files"] = {split: str(tiny_data().parent / file) for split, file in named.items()}
-        return config | {"dataset_kwargs": options}
+        return config
+    options = dict(config.get("dataset_kwargs") or {})
     revision = options.pop("revision", None)
     snapshot = hub_snapshot(source, "dataset", revision)
     if snapshot is None:
         at = f" --revision {revision}" if revision else ""
         raise ValueError(f"dataset {source} is not on this machine: hf download --repo-type dataset {source}{at}")
     return config | {"dataset_path": str(snapshot), "dataset_kwargs": options}
+
+
+def _made_data(config: dict[str, Any]) -> dict[str, Any]:
+    """A tiny task's configuration with the place of its data, which lmms-eval looks for beside the task's file only,
+    where a wheel holds none. What a group holds is left, since it would replace its tasks' own."""
+    options = dict(config.get("dataset_kwargs") or {})
+    if not isinstance(named := options.get("data_files"), dict):
+        return config
+    options["data_files"] = {split: str(tiny_data().parent / file) for split, file in named.items()}
+    return config | {"dataset_kwargs": options}
 
 
 def load_samples(benchmark: str, manager: Any, limit: int | None) -> list[Sample]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from sharpv.benchmarks import long
+from sharpv.benchmarks import long_rows
 from sharpv.benchmarks.submission import UNLABELLED
 
 Doc = dict[str, Any]
@@ -34,11 +34,11 @@ def problem(doc: Doc) -> str | None:
     if not _is_text(doc.get(column)) and not _is_number(doc.get(column)):
         return f"{column} {doc.get(column)!r} names no video"
     if "correct_choice" in doc:
-        return _long(doc, long.longvideobench_options, long.longvideobench_target)
+        return _long(doc, long_rows.longvideobench_options, long_rows.longvideobench_target)
     if "video_idx" in doc:
-        return _long(doc, long.egoschema_options, long.egoschema_target)
+        return _long(doc, long_rows.egoschema_options, long_rows.egoschema_target)
     if "candidates" in doc and "video_name" in doc:
-        return _long(doc, long.mlvu_options, long.mlvu_target)
+        return _long(doc, long_rows.mlvu_options, long_rows.mlvu_target)
     if "candidates" in doc:
         return _choices(doc["candidates"], "candidates") or _mvbench(doc)
     if "options" in doc:

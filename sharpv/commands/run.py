@@ -56,7 +56,7 @@ def run(config: DictConfig, command: str) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     job = HydraConfig.get().job.num if _is_sweep() else None
-    experiment = Experiment.of(config, command, {name: beyond for name, (_, beyond) in asked.items()}, job)
+    experiment = Experiment.of(config, command, job, {name: beyond for name, (_, beyond) in asked.items()})
     try:
         cells = _cells(config, built, benchmarks)
         _require([cell for cell in cells if not processes.from_first(cell.finished())], config, processes)

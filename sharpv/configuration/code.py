@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+SHOWING = ("sharpv.reports.", "sharpv.summary")
+"""What texts and pictures of an answer are made by: it changes none."""
 
 
 def code_hash(modules: Iterable[str], package: Path = PACKAGE) -> str:
@@ -45,7 +47,8 @@ def _imported(node: ast.AST, of: str, package: Path) -> Iterator[str]:
         home = node.module or ""
         if home.split(".")[0] == "sharpv":
             modules = [f"{home}.{alias.name}" for alias in node.names]
-            yield from (name if _file(name, package) else home for name in modules)
+            found = (name if _file(name, package) else home for name in modules)
+            yield from (name for name in found if not name.startswith(SHOWING))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -166,7 +166,11 @@ def models(config: DictConfig) -> list[DictConfig]:
     """The models of a run: those of its list, else the one chosen; each at each number of `frames` if there are any,
     then called by it, `tiny@16`."""
     chosen = [load("model", name) for name in config.models] or [config.model]
-    return [_with_frames(model, frames) for model in chosen for frames in config.frames] if config.frames else chosen
+    return (
+        [_with_frames(model, frames) for model in chosen for frames in config.frames]
+        if config.get("frames")
+        else chosen
+    )
 
 
 def _with_frames(model: DictConfig, frames: int) -> DictConfig:
