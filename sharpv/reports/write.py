@@ -21,7 +21,7 @@ TITLES = {
     "field_table": "Every method at the same budgets",
     "fig5": "Figure 5: SharpV's M, w and K",
 }
-LONG = ("table1", "table2", "table4")
+LONG = ("table1", "table2", "table4", "field_table")
 """Tables that ask for numbers by layer."""
 
 
