@@ -17,8 +17,8 @@ NEAR = 1.5
 
 
 def fingerprints(table: pd.DataFrame, runs: Sequence[Run], published: pd.DataFrame | None = None) -> list[str]:
-    """What each model's dense row looks like, a sentence a model; nothing of tables without accuracies, of models that no
-    published row is about, and of runs over a part of the questions, whose accuracies are no one's."""
+    """What each model's dense row looks like, a sentence a model; nothing of tables without accuracies, of models
+    that no published row is about, and of runs over a part of the questions, whose accuracies are no one's."""
     if "kind" not in table:
         return []
     known = pd.read_csv(PUBLISHED) if published is None else published
