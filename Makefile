@@ -50,7 +50,7 @@ field-table: setup ## every method at the same budgets, as papers of 2026 print 
 	@profile=$$($(RUN) -m sharpv.configuration.profile $(PROFILE) field_table) && \
 		if [ $$profile = tiny ]; then run="$(VENV)/bin/torchrun --standalone --nproc-per-node 2 run.py threads=1"; else run="$(RUN) run.py"; fi && \
 		$$run experiment=field_table profile=$$profile $(ARGS)
-	@$(RUN) -m sharpv.reports figures --experiment field_table $(if $(HIGHLIGHT),--highlight "$(HIGHLIGHT)")
+	@$(if $(ARGS),:,$(RUN) -m sharpv.reports figures --experiment field_table) $(if $(HIGHLIGHT),--highlight "$(HIGHLIGHT)")
 
 figures: setup ## all figures of Table 3 (EXPERIMENT=NAME for another that was run); writes results/figures/
 	@$(RUN) -m sharpv.reports figures --experiment $(EXPERIMENT)
