@@ -36,6 +36,8 @@ LEFT_OUT = {
     "make test-newest": "installs from the network",
     "make field-table PROFILE=tiny": "its 105 rows take minutes even of one question each",
     "make field-table": "the same",
+    "make rehearsal": "test_rehearsal.py runs it in small",
+    "make gpu-check": "test_gpu_check.py runs it in small",
     "make bench-frames": "makes an hour of video",
     "make lock": "asks the network for versions",
     "python -m sharpv.tiny.acceptance": "its exit code tells that marks are missed, as the documents do",
