@@ -22,7 +22,7 @@ def told(tmp_path, published, **facts):
         for path, gap in published.items()
         for column in ("mvbench_acc", "videomme_wo")
     ]
-    return fingerprints(table, load_runs([record]), pd.DataFrame(lines))
+    return fingerprints(table, [run.info for run in load_runs([record])], pd.DataFrame(lines))
 
 
 def test_a_dense_row_near_the_published_one_looks_like_it(tmp_path):

@@ -1,15 +1,12 @@
 """LongVideoBench, MLVU and EgoSchema on fixture data in their own layouts, with the bundled model."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from golden_cases.llava_onevision import task_of
+from hub_home import FIXTURES, copied, run
 from omegaconf import OmegaConf
 
 from sharpv.benchmarks import long, submission, upstream
@@ -18,7 +15,6 @@ from sharpv.benchmarks.validation import problem
 from sharpv.configuration import configure
 from sharpv.files import read_jsonl
 
-FIXTURES = Path(__file__).parent / "fixtures" / "hub_home"
 NAMES = ["mlvu_test", "longvideobench", "mlvu_dev", "egoschema"]
 BASES = {
     "longvideobench": "_sharpv_longvideobench_base",
@@ -46,16 +42,7 @@ def docs(name):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """What HF_HOME is to a user, in a copy that caches may be written to."""
-    folder = tmp_path_factory.mktemp("home") / "hub_home"
-    shutil.copytree(FIXTURES, folder)
-    return folder
-
-
-def run(home, results, *arguments):
-    environment = os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "run.py", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return copied(tmp_path_factory)
 
 
 @pytest.mark.slow

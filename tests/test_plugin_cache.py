@@ -4,23 +4,15 @@ import sqlite3
 
 import pytest
 from lmms_eval import evaluator
-from lmms_eval.models import MODEL_REGISTRY_V2
+from plugin_tasks import TASK, register
 
-from sharpv import paths
-from sharpv.answering import plugin
 from sharpv.benchmarks.samples import task_manager
 from sharpv.configuration import configure
-from sharpv.tiny.benchmarks import write_benchmarks
-
-TASK = "tiny_mvbench_object_shape"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _data():
-    paths.go_offline()
-    for manifest in plugin.manifests():
-        MODEL_REGISTRY_V2.register_manifest(manifest, overwrite=True)
-    write_benchmarks(paths.tasks_dir() / "tiny" / "data")
+    register()
 
 
 @pytest.fixture

@@ -1,16 +1,14 @@
 """The released benchmarks on fixture data in their own layouts, with small checkpoints of both model families."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from checkpoints import TOWER, write_llava_video, write_pllava, write_qwen
+from hub_home import FIXTURES, copied, run
 from transformers import AutoTokenizer
 
 from sharpv.benchmarks import released, upstream
@@ -18,7 +16,6 @@ from sharpv.configuration import configure
 from sharpv.reports.store import read_jsonl
 from sharpv.tiny.build import CHECKPOINT
 
-FIXTURES = Path(__file__).parent / "fixtures" / "hub_home"
 BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
 ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]
 REVISION = "a" * 40
@@ -29,16 +26,7 @@ UNREADABLE = 2 + 2
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """What HF_HOME is to a user, in a copy that caches may be written to."""
-    folder = tmp_path_factory.mktemp("home") / "hub_home"
-    shutil.copytree(FIXTURES, folder)
-    return folder
-
-
-def run(home, results, *arguments):
-    environment = os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "run.py", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return copied(tmp_path_factory)
 
 
 def family(name, folder):

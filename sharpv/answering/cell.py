@@ -212,8 +212,9 @@ class Cell:
         return lines
 
     def reason(self) -> str | None:
-        """Why most of the answers that failed did; None where none did."""
-        errors = Counter(row["error"] for row in self.store.rows.values() if row["status"] == "error")
+        """Why most of the answers asked for that failed did; None where none did."""
+        asked = (self.store.rows[key] for row in self.keys for key in row)
+        errors = Counter(row["error"] for row in asked if row["status"] == "error")
         return errors.most_common(1)[0][0] if errors else None
 
     def _require_pruning(self) -> None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from sharpv.benchmarks.availability import Finding, videos
 from sharpv.benchmarks.closed import NetworkClosedError, network_closed
-from sharpv.benchmarks.item_score import item_score
+from sharpv.benchmarks.item_score import item_score, scores_row
 from sharpv.benchmarks.messages import NotAskedError, asked
 from sharpv.benchmarks.samples import Sample, _first, _leaves, local_data
 from sharpv.benchmarks.submission import UNLABELLED
@@ -280,20 +280,17 @@ def _sample(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: dict[
 def _line(sample: Sample, row: dict[str, Any], value: Any) -> dict[str, Any]:
     """A scores row of one answer, whose result is `value`, None where it has none."""
     points, failed, told = item_score(value), row["status"] == "error", value if isinstance(value, dict) else {}
-    return {
-        "key": row["key"],
-        "row": row["row"],
-        "seed": row["seed"],
-        "benchmark": sample.benchmark,
-        "task": sample.task,
-        "doc_id": sample.doc_id,
-        "video": _video_id(sample.video),
-        "score": 0.0 if points is None or failed else points,
-        "judge_score": None,
-        "answered": bool(told.get("answered", row["raw"].strip())) and not failed,
-        "parsed": str(told.get("parsed", row["raw"])),
-        "gold": sample.gold,
-    }
+    return scores_row(
+        sample,
+        row,
+        {
+            "video": _video_id(sample.video),
+            "score": 0.0 if points is None or failed else points,
+            "judge_score": None,
+            "answered": bool(told.get("answered", row["raw"].strip())) and not failed,
+            "parsed": str(told.get("parsed", row["raw"])),
+        },
+    )
 
 
 def _metrics(task: Any) -> list[str]:

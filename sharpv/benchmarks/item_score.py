@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sharpv.benchmarks.samples import Sample
+
 SCORES = ("score", "acc", "accuracy", "correct")
 PAIRS = (("pred_answer", "answer"), ("parsed_pred", "answer"), ("pred", "ground_truth"))
 """Fields by which lmms-eval's tasks hand an answer and the right one to their aggregation."""
@@ -29,3 +31,11 @@ def item_score(item: Any) -> float | None:
             wanted = item[right] if isinstance(item[right], list) else [item[right]]
             return float(str(item[said]) in map(str, wanted))
     return None
+
+
+def scores_row(sample: Sample, row: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """A line of scores.jsonl: which answer to which question, and what is told of it, `video`, `score`, `judge_score`,
+    `answered` and `parsed`."""
+    of_row = {name: row[name] for name in ("key", "row", "seed")}
+    asked = {"benchmark": sample.benchmark, "task": sample.task, "doc_id": sample.doc_id, "gold": sample.gold}
+    return of_row | asked | told

@@ -9,6 +9,7 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from loguru import logger
 
+from sharpv.benchmarks.item_score import scores_row
 from sharpv.benchmarks.samples import Sample
 
 logger.remove()
@@ -76,20 +77,7 @@ def score(
     found = []
     for sample in samples:
         row, result = rows[sample.task, sample.doc_id], scored[sample.task, sample.doc_id]["accuracy"]
-        found.append(
-            {
-                "key": row["key"],
-                "row": row["row"],
-                "seed": row["seed"],
-                "benchmark": sample.benchmark,
-                "task": sample.task,
-                "doc_id": sample.doc_id,
-                "video": result["video"],
-                "score": result["score"],
-                "judge_score": result.get("judge_score"),
-                "answered": result["answered"] and row["status"] == "ok",
-                "parsed": result["parsed"],
-                "gold": sample.gold,
-            }
-        )
+        told = {name: result[name] for name in ("video", "score", "parsed")}
+        told |= {"judge_score": result.get("judge_score"), "answered": result["answered"] and row["status"] == "ok"}
+        found.append(scores_row(sample, row, told))
     return found

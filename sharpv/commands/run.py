@@ -22,6 +22,7 @@ from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.commands import tracking
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
+from sharpv.files import read_object
 from sharpv.models.loaded import Loaded
 from sharpv.videos.cache import FrameCache
 
@@ -224,7 +225,6 @@ def _in_table(cells: list[Cell]) -> list[DictConfig]:
 def _report(
     config: DictConfig, cells: list[Cell], benchmarks: list[DictConfig], experiment: Experiment, failed: bool
 ) -> None:
-    from sharpv.reports.store import load_runs
     from sharpv.reports.tables.fingerprint import fingerprints
     from sharpv.reports.terminal import essence
     from sharpv.reports.write import write_report
@@ -239,7 +239,8 @@ def _report(
         experiment.kind, [record], output, paper, columns, experiment.title, name, reference=config.reference
     )
     print(essence(table))
-    for told in fingerprints(table, load_runs([record])):
+    parts = read_object(record)["cells"]
+    for told in fingerprints(table, [part | {"limit": experiment.limit} for part in parts]):
         print(told)
     written = [output / f"{name}.md"]
     if config.scoring == "upstream":

@@ -37,6 +37,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
+def difference(value: float, low: float, high: float) -> str:
+    """A signed difference with its interval; a dash where it is NaN."""
+    return f"{fixed(value, sign=True)} {ends(low, high, sign=True)}".strip()
+
+
 def p_value(p: float) -> str:
     """Three decimals, "<0.001" below; a dash where it is NaN."""
     return "<0.001" if p < 0.001 else fixed(p, 3)

@@ -9,13 +9,13 @@ import pandas as pd
 from sharpv.files import write_whole
 from sharpv.reports.comparison import KINDS, model_name
 from sharpv.reports.document import Document, Line, Section
-from sharpv.reports.markup import EMPTY, TIMES, csv_text, ends, fixed, p_value
+from sharpv.reports.markup import TIMES, csv_text, difference, fixed, p_value
 from sharpv.reports.runs import marked
 from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables import table3_notes
 from sharpv.reports.tables.paper_names import published_beside
 from sharpv.reports.tables.table3 import build_table3
-from sharpv.reports.tables.table3_columns import HEADINGS, SCORE, headings
+from sharpv.reports.tables.table3_columns import SCORE, printed_headings
 
 NOTES = (
     "Rows at a budget: each method is set so that this share of the visual tokens is computed in prefill, as a mean "
@@ -41,7 +41,7 @@ def write_field(
     runs, paper = load_runs(run_dirs), pd.read_csv(paper_csv)
     table = build_field(runs, paper, benchmarks)
     write_whole(output / f"{name}.csv", csv_text(table))
-    heads = headings(runs, benchmarks) or {column: HEADINGS[column] for column in benchmarks}
+    heads = printed_headings(runs, benchmarks)
     models = table.groupby("model", sort=False)
     sections = [section for model, lines in models for section in _sections(str(model), lines, heads)]
     beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
@@ -116,12 +116,11 @@ def _section(heading: str, lines: pd.DataFrame, heads: Mapping[str, str]) -> Sec
             continue
         average = fixed(line["avg_acc"])
         average = f"**{average}**" if line["avg_acc"] == best and not control else average
-        difference = f"{fixed(line['diff_to_dense'], sign=True)} {ends(line['diff_low'], line['diff_high'], sign=True)}"
         cells = [
             *(fixed(line[column], 2 if column == SCORE else 1) for column in heads),
             average,
             fixed(line["of_dense_pct"]),
-            difference.strip() if line["kind"] != "dense" else EMPTY,
+            difference(line["diff_to_dense"], line["diff_low"], line["diff_high"]),
             p_value(line["p_holm"]),
             fixed(line["vr_pct"]),
             fixed(line["layers_pct"]),

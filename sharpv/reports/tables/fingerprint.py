@@ -4,28 +4,33 @@ Published rows: results/paper/dense.csv, a line a checkpoint and column, with it
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from sharpv.paths import paper_dir
-from sharpv.reports.comparison import model_name
-from sharpv.reports.store import Run
+from sharpv.reports.tables.paper_names import shown_name
 
 PUBLISHED = paper_dir() / "dense.csv"
 NEAR = 1.5
 """Points within which an average looks like the published one: what other decoders and harness versions have moved."""
 
 
-def fingerprints(table: pd.DataFrame, runs: Sequence[Run], published: pd.DataFrame | None = None) -> list[str]:
+def fingerprints(
+    table: pd.DataFrame, infos: Sequence[Mapping[str, Any]], published: pd.DataFrame | None = None
+) -> list[str]:
     """What each model's dense row looks like, a sentence a model; nothing of tables without accuracies, of models
-    that no published row is about, and of runs over a part of the questions, whose accuracies are no one's."""
+    that no published row is about, and of runs over a part of the questions, whose accuracies are no one's.
+
+    infos: of the runs, their `model`, `versions` and `limit`.
+    """
     if "kind" not in table:
         return []
     known = pd.read_csv(PUBLISHED) if published is None else published
-    infos = {model_name(run): run.info for run in reversed(runs)}
+    told_of = {shown_name(info["model"]): info for info in reversed(infos)}
     told = []
     for _, dense in table[table["kind"] == "dense"].iterrows():
-        info = infos.get(dense["model"])
+        info = told_of.get(dense["model"])
         if info is not None and info.get("limit") is None:
             told += _told(dense["model"], dense, info["model"], info.get("versions", {}), known)
     return told

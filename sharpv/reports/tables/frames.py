@@ -10,12 +10,12 @@ import pandas as pd
 from sharpv.files import write_whole
 from sharpv.reports.comparison import model_name
 from sharpv.reports.document import Document, Line, Section
-from sharpv.reports.markup import csv_text, ends, fixed, p_value, significant
+from sharpv.reports.markup import csv_text, difference, ends, fixed, p_value, significant
 from sharpv.reports.runs import marked
 from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables import table3_notes
 from sharpv.reports.tables.table3 import build_table3
-from sharpv.reports.tables.table3_columns import HEADINGS, SCORE, headings
+from sharpv.reports.tables.table3_columns import SCORE, printed_headings
 
 NOTES = (
     "Rows at more frames are set to the budget of the fewest dense ones: that share of their visual tokens is computed "
@@ -39,7 +39,7 @@ def write_frames(
     runs = load_runs(run_dirs)
     table = build_frames(runs, pd.read_csv(paper_csv), benchmarks)
     write_whole(output / f"{name}.csv", csv_text(table))
-    heads = headings(runs, benchmarks) or {column: HEADINGS[column] for column in benchmarks}
+    heads = printed_headings(runs, benchmarks)
     sections = [_section(str(model), lines, heads) for model, lines in table.groupby("model", sort=False)]
     notes = [*NOTES, *table3_notes.notes(table, pd.read_csv(paper_csv).iloc[:0], as_one_model(runs), benchmarks)]
     Document(marked(title, runs), sections, table3_notes.warnings(table, runs), notes).write(output / name)
@@ -99,11 +99,10 @@ def _section(model: str, lines: pd.DataFrame, heads: Mapping[str, str]) -> Secti
     written = []
     for _, line in lines.iterrows():
         average = f"{fixed(line['avg_acc'])} {ends(line['avg_acc_low'], line['avg_acc_high'])}"
-        difference = f"{fixed(line['diff_to_dense'], sign=True)} {ends(line['diff_low'], line['diff_high'], sign=True)}"
         cells = [
             *(fixed(line[column], 2 if column == SCORE else 1) for column in heads),
             average.strip(),
-            difference.strip(),
+            difference(line["diff_to_dense"], line["diff_low"], line["diff_high"]),
             p_value(line["p_holm"]),
             fixed(line["tokens_fed"], 0),
             significant(line["tflops"]),

@@ -103,7 +103,7 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
     paper: the published lines that stand beside these runs.
     """
     found = [*DEFINITIONS, *dict.fromkeys(f"{run.info['note']}." for run in runs if run.info.get("note"))]
-    found += [*open_answers(runs), *fingerprints(table, runs)]
+    found += [*open_answers(runs), *fingerprints(table, [run.info for run in runs])]
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
