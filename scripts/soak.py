@@ -13,10 +13,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -160,38 +158,23 @@ class Bench:
 def judged(run: Path, most: int, rng: random.Random) -> dict[str, int]:
     """Have stored answers judged by an endpoint of which half the replies fail, again until all have a verdict."""
     from sharpv.benchmarks.judge import Judge, Question
+    from sharpv.rehearsal.judge import stand_in
 
     asked_for: Counter = Counter()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
-            if rng.random() < 0.5:
-                self.send_error(503)
-                return
-            asked_for[content] += 1
-            reply = {"role": "assistant", "content": '{"pred": "yes", "score": 4}'}
-            body = {"id": "1", "object": "chat.completion", "created": 0, "model": "stand-in"}
-            body["choices"] = [{"index": 0, "finish_reason": "stop", "message": reply}]
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+    def reply(asked: str) -> str | None:
+        if rng.random() < 0.5:
+            return None
+        asked_for[asked] += 1
+        return '{"pred": "yes", "score": 4}'
 
-        def log_message(self, *arguments):
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     texts = [line for line in lines(run) if line["status"] == "ok"][:most]
     questions = [Question(f"question {line['key']}", "red", line["raw"]) for line in texts]
     starts, found = 0, ["none yet"]
-    while starts < 100 and any(isinstance(one, str) for one in found):
-        starts += 1
-        judge = Judge(f"http://127.0.0.1:{server.server_port}/v1", "stand-in", attempts=1)
-        found = judge.verdicts(questions, run / "judge.jsonl")
-    server.shutdown()
-    server.server_close()
+    with stand_in(reply) as address:
+        while starts < 100 and any(isinstance(one, str) for one in found):
+            starts += 1
+            found = Judge(address, "stand-in", attempts=1).verdicts(questions, run / "judge.jsonl")
     twice = sum(count > 1 for count in asked_for.values())
     return {
         "asked": len(questions),
@@ -226,7 +209,6 @@ def soak(folder: Path, run: Path, minutes: float, count: int) -> dict:
             bench.events["killed with -9"] += 1
         shaken.join()
         bench.check()
-    alive = steady.is_alive()
     steady.kill()
     steady.join()
     bench.check()
@@ -240,7 +222,6 @@ def soak(folder: Path, run: Path, minutes: float, count: int) -> dict:
     failed = {line["video"] for line in lines(run) if line["status"] == "error"}
     return {
         "events": dict(bench.events),
-        "finished": not alive and not (left - {key for key in everything if key not in done}),
         "answers": len(done),
         "of": len(everything),
         "lost": bench.lost,
@@ -309,7 +290,7 @@ Steady process, {steady["seconds"]} s after its last start, first and last quart
 and {steady["MB"][1]} MB, {steady["files"][0]} and {steady["files"][1]} open files.
 
 Judge, of which half the replies failed: {judge["verdicts"]} verdicts on {judge["asked"]} answers after
-{judge["starts"]} starts, {judge["judged twice"]} judged twice. The machine was shared and not quiet.
+{judge["starts"]} starts, {judge["judged twice"]} judged twice.
 """
 
 

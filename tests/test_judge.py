@@ -1,8 +1,6 @@
 """The judge of open answers, against a stand-in server that speaks the OpenAI protocol."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,6 +11,7 @@ from sharpv.benchmarks.judge import Judge, NoVerdictError, Question, Verdict, ap
 from sharpv.benchmarks.samples import Sample
 from sharpv.commands import run as experiment
 from sharpv.configuration import configure
+from sharpv.rehearsal.judge import stand_in
 
 
 @pytest.fixture(autouse=True)
@@ -26,42 +25,23 @@ def _no_proxy(monkeypatch):
 @pytest.fixture
 def server():
     """Says yes where the prediction holds the answer; `asked` counts requests, `broken` makes it fail."""
+    state = SimpleNamespace(asked=[], broken=0)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
-            self.server.asked.append(content)
-            if self.server.broken > 0:
-                self.server.broken -= 1
-                self.send_error(503)
-                return
-            answer, prediction = (line.split(": ", 1)[1] for line in content.splitlines()[-2:])
-            said = "yes" if answer in prediction else "no"
-            reply = f"{{'pred': '{said}', 'score': {5 if said == 'yes' else 1}}}"
-            body = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "stand-in",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}],
-            }
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+    def reply(asked):
+        state.asked.append(asked)
+        if state.broken > 0:
+            state.broken -= 1
+            return None
+        answer, prediction = (line.split(": ", 1)[1] for line in asked.splitlines()[-2:])
+        said = "yes" if answer in prediction else "no"
+        return f"{{'pred': '{said}', 'score': {5 if said == 'yes' else 1}}}"
 
-        def log_message(self, *arguments):
-            return
-
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.asked, found.broken = [], 0
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found
-    found.shutdown()
+    with stand_in(reply) as state.url:
+        yield state
 
 
 def judge_at(server, **settings):
-    return Judge(f"http://127.0.0.1:{server.server_port}/v1", "stand-in", **settings)
+    return Judge(server.url, "stand-in", **settings)
 
 
 QUESTIONS = [Question("what colour", "red", "it is red"), Question("what colour", "red", "blue")]
