@@ -13,10 +13,10 @@ from methods import MEMORY, TOTAL, VISUAL, pruner_of
 from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 from videos import TOKENS, WIDTH, drifting, video_of
 
-from sharpv.pruners.base import KeepCache
 from sharpv.pruners.fastvid import FastVID
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import VisualSharpV
+from sharpv.pruners.view import KeepCache
 from sharpv.tokens import Selection
 
 ALL = [*VISUAL, *MEMORY]

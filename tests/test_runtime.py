@@ -5,7 +5,8 @@ import torch
 
 from sharpv import MemorySharpV, Pruner, SharpV, VisualSharpV
 from sharpv.models import adapter_for
-from sharpv.pruners.base import KeepCache, MemoryPruner, VisualPruner
+from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.view import KeepCache
 from sharpv.runtime.attach import given_cache, layer_hooks
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import feed, find_span

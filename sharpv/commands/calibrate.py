@@ -27,10 +27,11 @@ from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import VIDEO, Loaded
-from sharpv.pruners.base import Layer, VisualPruner, scaled_layer
+from sharpv.pruners.base import VisualPruner, scaled_layer
 from sharpv.pruners.framefusion import FrameFusion
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
+from sharpv.pruners.view import Layer
 from sharpv.pruners.vtw import VTW
 from sharpv.runtime.adapter import Vision
 from sharpv.runtime.attach import layer_hooks

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import Layer, Layout, MemoryPruner, scaled_layer
+from sharpv.pruners.base import MemoryPruner, scaled_layer
+from sharpv.pruners.view import Layer, Layout
 
 
 @dataclass

@@ -9,8 +9,9 @@ from typing import Literal, Self
 import torch
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.base import MemoryPruner, scaled_layer
 from sharpv.pruners.ranking import highest, mean_share, ratio_behind, require_late_layer, scores_of_layer_before
+from sharpv.pruners.view import Layer, Layout, Site
 from sharpv.tokens import Selection
 
 

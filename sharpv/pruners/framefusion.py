@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site
+from sharpv.pruners.base import MemoryPruner
+from sharpv.pruners.view import Layer, Layout, Site
 from sharpv.tokens import Selection
 
 

@@ -9,8 +9,9 @@ from typing import Self
 import torch
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.base import MemoryPruner, scaled_layer
 from sharpv.pruners.ranking import mean_share, ratio_behind
+from sharpv.pruners.view import KeepCache, Layer, Layout, Site
 from sharpv.tokens import Selection
 
 

@@ -10,8 +10,9 @@ import torch
 from scipy.optimize import brentq
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import Layer, Layout, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.base import MemoryPruner, scaled_layer
 from sharpv.pruners.ranking import highest, last_row_scores
+from sharpv.pruners.view import Layer, Layout, Site
 from sharpv.tokens import Selection
 
 

@@ -5,7 +5,7 @@ Shape suffixes: V visual rows alive, K kept rows.
 
 import torch
 
-from sharpv.pruners.base import Layer
+from sharpv.pruners.view import Layer
 
 
 def last_row_scores(layer: Layer) -> torch.Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, VisualPruner
+from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.view import KeepCache, Layer, Layout
 from sharpv.tokens import Selection, VideoTokens
 
 SMALLEST_NORM = 1e-12

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from sharpv.checks import require_fields
-from sharpv.pruners.base import Layer, MemoryPruner, Site, scaled_layer
+from sharpv.pruners.base import MemoryPruner, scaled_layer
+from sharpv.pruners.view import Layer, Site
 from sharpv.tokens import Selection
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sharpv.pruners.base import Layout, VisualPruner
+from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.view import Layout
 from sharpv.runtime.adapter import Adapter, Geometry, SeparatorRule, Shape
 from sharpv.tokens import Selection, Tower, VideoTokens
 

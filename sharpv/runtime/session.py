@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from sharpv import summary
 from sharpv.metrics.timing import StageClock
-from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner
+from sharpv.pruners.base import MemoryPruner
+from sharpv.pruners.view import KeepCache, Layer, Layout
 from sharpv.runtime.attention import attention_row_decode, attention_rows
 from sharpv.runtime.cache import PrunableLayer
 from sharpv.tokens import Selection

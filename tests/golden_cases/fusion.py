@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from sharpv.pruners.base import Layer, Layout, Site
 from sharpv.pruners.framefusion import FrameFusion, FusionState, budget, neighbour_similarity
+from sharpv.pruners.view import Layer, Layout, Site
 from sharpv.runtime.adapter import Geometry
 from sharpv.tokens import Selection
 

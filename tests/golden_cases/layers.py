@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from sharpv.pruners.base import Layer, Layout, MemoryPruner
+from sharpv.pruners.base import MemoryPruner
+from sharpv.pruners.view import Layer, Layout
 from sharpv.tokens import Selection
 
 from .recorded import same

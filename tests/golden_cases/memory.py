@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from sharpv.pruners.base import Layout
 from sharpv.pruners.dycoke_cache import DyCokeCache
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
+from sharpv.pruners.view import Layout
 from sharpv.runtime.adapter import Geometry
 
 from .bare import Bare, build, config_of, replay

@@ -16,7 +16,8 @@ from sharpv.models import adapter_for
 from sharpv.models.clip import Clip
 from sharpv.models.qwen_vl.adapter import QwenVL
 from sharpv.models.qwen_vl.loader import frame_size, marks, times
-from sharpv.pruners.base import KeepCache, MemoryPruner
+from sharpv.pruners.base import MemoryPruner
+from sharpv.pruners.view import KeepCache
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import Span, assemble, find_span

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sharpv.pruners.base import KeepCache, Layer, Layout, MemoryPruner, VisualPruner
+from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.pruners.controls import DownsampledGrid, FewerFrames, Random, UniformStride
 from sharpv.pruners.divprune import DivPrune
 from sharpv.pruners.dycoke import DyCokeMerge
@@ -26,6 +26,7 @@ from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
+from sharpv.pruners.view import KeepCache, Layer, Layout
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.pruners.vtw import VTW
 from sharpv.tokens import Selection, VideoTokens
