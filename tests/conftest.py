@@ -13,6 +13,14 @@ from sharpv.tiny.build import PROMPT, build_config, build_model, build_processor
 from sharpv.tiny.scenes import render, sample_scene
 
 
+LONGEST = ("test_documented_commands.py", "test_released.py", "test_experiments.py", "test_end_to_end.py")
+"""Files of minutes, which run commands: a worker that began one at last would run it alone."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
