@@ -12,7 +12,6 @@ from sharpv.models.pllava.checkpoint import with_pooling
 from sharpv.tiny.build import PROMPT, build_config, build_model, build_processor, build_tokenizer
 from sharpv.tiny.scenes import render, sample_scene
 
-
 LONGEST = ("test_documented_commands.py", "test_released.py", "test_experiments.py", "test_end_to_end.py")
 """Files of minutes, which run commands: a worker that began one at last would run it alone."""
 
