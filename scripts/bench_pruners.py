@@ -60,7 +60,8 @@ from sharpv.runtime.adapter import Geometry
 from sharpv.runtime.attach import cache_argument
 from sharpv.runtime.cache import PrunableLayer
 from sharpv.runtime.prompt import assemble, lay_out
-from sharpv.runtime.session import Report, Session
+from sharpv.runtime.report import Report
+from sharpv.runtime.session import Session
 from sharpv.tokens import Tower, VideoTokens
 
 TEXT_ROWS, TEXT_BEFORE = 80, 14

@@ -11,7 +11,7 @@ from sharpv.configuration import by_name
 from sharpv.models import adapter_for
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.attach import attach
-from sharpv.runtime.session import Report
+from sharpv.runtime.report import Report
 
 
 @dataclass

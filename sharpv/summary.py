@@ -39,12 +39,23 @@ def table(report: Any) -> str:
         f"read: MR; VR x MR {report.token_budget:.1%}",
         *_columns(("frame", "seen", "kept", "VR"), frames),
         *_columns(("layer", "fed", "KV read", "MR"), layers),
-        f"KV cache: {report.kv_bytes / 2**20:.1f} MiB after prefill, text included",
+        *([_stored(report)] if report.kv_bytes else []),
         *_seconds(report.seconds, len(report.reads)),
     ]
     if report.memory is not None and not acted(report):
         lines.append(_idle(report))
     return "\n".join(lines)
+
+
+def tables(report: Any) -> str:
+    """The table of each video of a report of several, and what they have in common."""
+    parts = [f"video {place} of {len(report.videos)}\n{table(one)}" for place, one in enumerate(report.videos, 1)]
+    common = [_stored(report), *_seconds(report.seconds, len(report.videos[0].reads))]
+    return "\n\n".join([*parts, "\n".join(common)])
+
+
+def _stored(report: Any) -> str:
+    return f"KV cache: {report.kv_bytes / 2**20:.1f} MiB after prefill, text included"
 
 
 def acted(report: Any) -> bool:

@@ -19,7 +19,8 @@ from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.adapter import Geometry
 from sharpv.runtime.cache import PrunableLayer
 from sharpv.runtime.prompt import assemble, lay_out
-from sharpv.runtime.session import Report, Session
+from sharpv.runtime.report import Report
+from sharpv.runtime.session import Session
 from sharpv.tokens import Tower, VideoTokens, keep_all
 
 LINEAR = 5

@@ -11,7 +11,7 @@ from test_runtime import DropLayers
 from sharpv import MemorySharpV, Pruner, SharpV, VisualSharpV
 from sharpv.pruners.bipartite import BipartiteMerging
 from sharpv.pruners.fastv import FastV
-from sharpv.runtime.session import Report
+from sharpv.runtime.report import Report
 from sharpv.tiny.scenes import render, sample_scene
 
 

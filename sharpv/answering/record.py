@@ -15,7 +15,7 @@ from sharpv.benchmarks.samples import Sample
 from sharpv.configuration.rows import Row
 from sharpv.metrics.flops import LanguageShape, eq5_prefill, exact_decode, exact_prefill, exact_vision
 from sharpv.models.loaded import Loaded
-from sharpv.runtime.session import Report
+from sharpv.runtime.report import Report
 from sharpv.tokens import Selection, VideoTokens
 
 

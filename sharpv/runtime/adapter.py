@@ -67,6 +67,11 @@ class Adapter(Protocol):
     model: Any
 
     @property
+    def takes_batches(self) -> bool:
+        """Whether the stock model takes the videos of several prompts in one call."""
+        ...
+
+    @property
     def video_token_id(self) -> int:
         """Id that stands for one video row in the prompt."""
         ...
@@ -106,7 +111,8 @@ class Adapter(Protocol):
         ...
 
     def tap_tower(self, layers: tuple[int, ...]) -> Any:
-        """A context manager under which an encode leaves the tower's inside in its `tower()` (a `Tower`)."""
+        """A context manager under which an encode leaves the tower's inside in its `tower()` (a `Tower`), and that of
+        several videos, of so many frames each, in its `towers(frames)`."""
         ...
 
     def shapes(self) -> AbstractContextManager[list[Shape]]:

@@ -1,37 +1,16 @@
-"""Hooks on a stock model's decoder, and their removal. The vision tower's are beside its adapter.
+"""Hooks on a stock model's decoder, and their removal. The vision tower's are beside its adapter."""
 
-Shape suffixes: B batch (1), N rows, D width.
-"""
-
-import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
 
-import torch
 from torch import nn
-from transformers.cache_utils import DynamicCache
 
 from sharpv.pruners.base import MemoryPruner, VisualPruner
-from sharpv.runtime.adapter import Adapter, Shape
-from sharpv.runtime.cache import make_prunable
-from sharpv.runtime.prompt import feed, find_span
-from sharpv.runtime.session import Report, Session
-
-CACHE_NAMES = ("cache", "past_key_values")
-"""What the argument with the KV cache is called, from transformers 5.24 on and before."""
-
-
-def cache_argument(module: nn.Module) -> str:
-    """The name under which this module's forward takes its KV cache."""
-    taken = inspect.signature(module.forward).parameters
-    return next(name for name in CACHE_NAMES if name in taken)
-
-
-def given_cache(kwargs: dict[str, Any]) -> Any:
-    """The KV cache among a call's arguments, None where there is none."""
-    return next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
+from sharpv.runtime.adapter import Adapter
+from sharpv.runtime.generation import Generation
+from sharpv.runtime.report import Report
 
 
 def check_backend(language_model: Any) -> None:
@@ -111,8 +90,9 @@ def attach(
     """Prune plain `model.generate(**inputs)` and `model(**inputs)` calls made inside the context.
 
     Yields a report that always describes the latest generation. A cache that was pruned can be used inside the context
-    only. ValueError for what pruned runs do not support: a batch, padding, beams, given or static caches,
-    use_cache=False, images, several videos, labels, eager attention, a second context or thread on the same model.
+    only, where later turns go on with it. Images are left alone. ValueError for what pruned runs do not support: given
+    or static caches, cropped ones (assisted decoding), use_cache=False, labels, eager attention, padding on the right,
+    a second context or thread on the same model; and under a memory stage: a batch, beams, several videos.
     """
     if memory is not None:
         memory.check(len(adapter.language_model.layers))
@@ -122,103 +102,9 @@ def attach(
         if visual is not None and visual.tower_layers is not None:
             tap = stack.enter_context(adapter.tap_tower(visual.tower_layers))
         shapes = stack.enter_context(adapter.shapes())
-        generation = _Generation(adapter, visual, memory, hooks, tap, shapes, seed)
+        generation = Generation(adapter, visual, memory, hooks, tap, shapes, seed)
         stack.callback(generation.close)
         stack.callback(adapter.model.register_forward_pre_hook(generation.see_prompt, with_kwargs=True).remove)
         stack.callback(adapter.language_model.register_forward_pre_hook(generation.before, with_kwargs=True).remove)
         stack.callback(adapter.language_model.register_forward_hook(generation.after).remove)
         yield generation.report
-
-
-class _Generation:
-    """Follows the calls of one context: a prefill begins a session, each later call is one decode step of it."""
-
-    def __init__(self, adapter: Adapter, visual, memory, hooks: LayerHooks, tap, shapes: list[Shape], seed: int):
-        self.adapter, self.visual, self.memory, self.hooks = adapter, visual, memory, hooks
-        self.tap, self.shapes, self.seed = tap, shapes, seed
-        self.report = Report()
-        self.input_ids: torch.Tensor | None = None
-        self.next_position: int | torch.Tensor = 0
-
-    def see_prompt(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.hooks.require_thread()
-        if kwargs.get("labels") is not None:
-            raise ValueError("pruned prompts have no rows for labels: leave the context to train or to score a text")
-        input_ids = args[0] if args else kwargs.get("input_ids")
-        if input_ids is not None and input_ids.shape[1] > 1:
-            mask, cache = kwargs.get("attention_mask"), given_cache(kwargs)
-            if cache is not None and cache.get_seq_length() > 0:
-                raise ValueError(
-                    "several tokens came on a filled KV cache: pruned runs take the whole prompt at once and then one "
-                    "token a step; pass no cache of your own and no prompt_lookup_num_tokens, no assistant model"
-                )
-            if mask is not None and not isinstance(mask, torch.Tensor):
-                raise ValueError("pruned runs need an empty DynamicCache: pass no cache_implementation and no cache")
-            if mask is not None and not bool(mask.all()):
-                raise ValueError("the attention mask hides tokens: pruned runs take one unpadded prompt")
-            self.input_ids = input_ids
-        elif input_ids is None and kwargs["inputs_embeds"].shape[1] > 1:
-            raise ValueError(
-                "pruned runs find the video by its ids: call with input_ids and pixels, not with inputs_embeds"
-            )
-
-    def before(self, module: Any, args: tuple, kwargs: dict[str, Any]):
-        self.hooks.require_thread()
-        if kwargs.get("inputs_embeds") is None:
-            kwargs["inputs_embeds"] = module.get_input_embeddings()(kwargs.pop("input_ids"))
-        embeddings, cache, session = kwargs["inputs_embeds"], given_cache(kwargs), self.hooks.session
-        if embeddings.shape[1] > 1:
-            self._begin(module, embeddings, cache, kwargs)
-        elif session is None:
-            raise ValueError("a decode step came before any prompt: begin generation inside the context")
-        elif cache is None or cache.layers[0] is not session.cache[0]:
-            raise ValueError(
-                "the KV cache changed between steps: pruned runs follow one generation at a time, with use_cache=True"
-            )
-        else:
-            kwargs["position_ids"] = torch.zeros_like(embeddings[..., 0], dtype=torch.long) + self.next_position
-            self.next_position = self.next_position + 1
-        kwargs["attention_mask"] = None
-        kwargs.pop("cache_position", None)
-        return args, kwargs
-
-    def _begin(self, module: nn.Module, embeddings: torch.Tensor, cache, kwargs: dict[str, Any]) -> None:
-        if kwargs.get("use_cache") is False:
-            raise ValueError("pruned runs need use_cache=True: without it each step would prune anew")
-        if self.input_ids is None:
-            raise ValueError(
-                "the language model was called without the whole model, so that nothing tells where the video is: call "
-                "the model that the context was opened for"
-            )
-        language = self.adapter.language_model
-        if cache is None:
-            cache = kwargs[cache_argument(module)] = DynamicCache(config=language.config)
-        self.close()
-        prunable = make_prunable(cache, len(language.layers))
-        tower = self.tap.tower() if self.tap else None
-        positions = kwargs.get("position_ids")
-        # Rows for time, height and width come last; what generate puts in front of them numbers the text.
-        positions_RN = positions[-3:, 0] if positions is not None and positions.ndim == 3 else None
-        kwargs.pop("visual_pos_masks", None)
-        levels = kwargs.pop("deepstack_visual_embeds", None)
-        levels_MVD = None if levels is None else torch.stack(list(levels))
-        if len(self.shapes) > 1:
-            raise ValueError(f"the prompt holds several videos ({len(self.shapes)}): pruned runs take exactly one")
-        shape = self.shapes[0] if self.shapes else None
-        span = find_span(self.adapter, self.input_ids, shape, positions_RN, levels_MVD)
-        self.input_ids = None
-        self.shapes.clear()
-        fed = feed(embeddings, span, len(language.layers), self.visual, self.seed, tower)
-        self.hooks.session = Session(
-            language.layers, language.rotary_emb, self.memory, fed.layout, prunable, self.report, False, fed.levels_MKD
-        )
-        kwargs["inputs_embeds"], kwargs["position_ids"] = fed.embeddings_BLD, fed.positions
-        self.next_position = fed.next_position
-
-    def after(self, module: nn.Module, args: tuple, output: Any) -> None:
-        self.hooks.session.finish_forward()
-
-    def close(self) -> None:
-        """The cache of the generation before can be used no more: only this session knows what its layers lack."""
-        for layer in self.hooks.session.cache if self.hooks.session is not None else []:
-            layer.closed = True

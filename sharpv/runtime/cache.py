@@ -1,12 +1,28 @@
 """A KV cache whose layers may hold different rows.
 
-Shape suffixes: B batch (1), H key-value heads, N rows, E head width, K kept rows.
+Shape suffixes: B batch, H key-value heads, N rows, E head width, K kept rows.
 """
 
+import inspect
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
+
+CACHE_NAMES = ("cache", "past_key_values")
+"""What the argument with the KV cache is called, from transformers 5.24 on and before."""
+
+
+def cache_argument(module: nn.Module) -> str:
+    """The name under which this module's forward takes its KV cache."""
+    taken = inspect.signature(module.forward).parameters
+    return next(name for name in CACHE_NAMES if name in taken)
+
+
+def given_cache(kwargs: dict[str, Any]) -> Any:
+    """The KV cache among a call's arguments, None where there is none."""
+    return next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
 
 
 def rotate_keys(keys_BHNE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor) -> torch.Tensor:
@@ -23,14 +39,14 @@ SPARE_ROWS = 128
 class PrunableLayer(DynamicLayer):
     """A dynamic cache layer that may store fewer rows than it was given, or return fewer than it stores.
 
-    `get_seq_length` is the logical length, the number of rows given so far, so that positions and masks never depend
-    on what was cut. After prefill the layer holds exactly its rows; in decode `keys` and `values` are views of a room
-    with up to SPARE_ROWS rows more. A `closed` layer takes no more rows.
+    `get_seq_length` is the number of rows of the dense prompt and of all behind it, so that `model.generate` finds the
+    new ones of a later turn; `left_out` of them were pruned before they came here. After prefill the layer holds
+    exactly its rows; in decode `keys` and `values` are views of a room with up to SPARE_ROWS rows more. A `closed` layer takes no more rows.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.logical_length = 0
+        self.logical_length = self.left_out = 0
         self._room: tuple[torch.Tensor, torch.Tensor] | None = None
         self.store_K: torch.Tensor | None = None
         self.hide_unstored = False
@@ -83,12 +99,33 @@ class PrunableLayer(DynamicLayer):
         self.keys = rotate_keys(self.keys, angle_NE.cos().to(self.keys.dtype), angle_NE.sin().to(self.keys.dtype))
         self._room = None
 
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        super().reorder_cache(beam_idx)
+        self._room = None
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._room = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._room = None
+
     def reset(self) -> None:
         super().reset()
-        self.logical_length, self._room = 0, None
+        self.logical_length, self.left_out, self._room = 0, 0, None
 
     def get_seq_length(self) -> int:
-        return self.logical_length
+        return self.logical_length + self.left_out
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.logical_length + query_length, self.left_out
+
+    def crop(self, *args, **kwargs) -> None:
+        raise ValueError(
+            "a pruned KV cache cannot be cropped, as assisted decoding and prompt lookup do: pass no assistant model "
+            "and no prompt_lookup_num_tokens"
+        )
 
     @property
     def stored_rows(self) -> int:
@@ -107,6 +144,16 @@ def _with_room(rows_BHNE: torch.Tensor, capacity: int) -> torch.Tensor:
     room_BHNE = rows_BHNE.new_empty(batch, heads, capacity, width)
     room_BHNE[:, :, :stored] = rows_BHNE
     return room_BHNE
+
+
+def require_rows(cache: list[PrunableLayer], given: int) -> None:
+    """ValueError where these layers were not given so many rows in all: the model then filled another cache."""
+    if sum(layer.logical_length for layer in cache) != given:
+        raise ValueError(
+            "the model wrote its keys and values into another cache than the one that pruning cuts: this version "
+            "of transformers hands caches on in a way that sharpv does not know; install one that its "
+            "pyproject.toml allows"
+        )
 
 
 def make_prunable(cache: Cache, depth: int) -> list[PrunableLayer]:

@@ -15,7 +15,8 @@ from sharpv.runtime.adapter import Adapter
 from sharpv.runtime.attach import LayerHooks, cache_argument
 from sharpv.runtime.cache import PrunableLayer, make_prunable
 from sharpv.runtime.prompt import FedPrompt
-from sharpv.runtime.session import Report, Session
+from sharpv.runtime.report import Report
+from sharpv.runtime.session import Session
 
 
 class Clock(Protocol):
@@ -80,7 +81,7 @@ def generate(
     cache = DynamicCache(config=language.config)
     prunable = make_prunable(cache, len(language.layers))
     layers, rotary = language.layers, language.rotary_emb
-    session = Session(layers, rotary, memory, fed.layout, prunable, report, observe_cosine, fed.levels_MKD)
+    session = Session(layers, rotary, memory, fed.layout, prunable, report, observe_cosine, fed.levels)
     cached: dict[str, Any] = {cache_argument(language): cache, "use_cache": True}
     hooks.session = session
     head, embed = adapter.model.get_output_embeddings(), language.get_input_embeddings()

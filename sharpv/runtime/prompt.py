@@ -2,10 +2,10 @@
 
 Shape suffixes: N dense prompt rows, V tokens of the dense video, S separator rows, T frames, P tokens per frame,
 D width, K kept tokens, L rows fed, R position components (1, or 3 for time, row and column), M DeepStack levels,
-Q rows of text behind the video.
+Q rows of text behind the video, J rows of images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,7 +17,7 @@ from sharpv.tokens import Selection, Tower, VideoTokens
 
 @dataclass(frozen=True)
 class Span:
-    """Where the one video lies in a dense prompt.
+    """Where a video lies in a dense prompt.
 
     length: rows of the prompt. start, stop: first row of the video and first row of the text behind it. visual_V: rows
     that are its tokens, ascending. separator_S: rows that belong to it but are no tokens; closed_S2: the first and last
@@ -61,14 +61,32 @@ class Span:
 
 @dataclass(frozen=True)
 class FedPrompt:
-    """Embeddings to feed (1, L, D), their positions (1, L) or (3, 1, L), the layout, the position of the first new
-    token, and the DeepStack features of the visual rows as fed (M, K, D)."""
+    """Embeddings to feed (1, L, D), their positions (1, L) or (3, 1, L), the layout of each video, the position of the
+    first new token, and the DeepStack features of the rows that have some: (rows (K,), features (M, K, D)) of each
+    video and of the images."""
 
     embeddings_BLD: torch.Tensor
     positions: torch.Tensor
-    layout: Layout
+    layouts: tuple[Layout, ...]
     next_position: int | torch.Tensor
-    levels_MKD: torch.Tensor | None = None
+    levels: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+
+    @property
+    def length(self) -> int:
+        return self.embeddings_BLD.shape[1]
+
+    def behind(self, first: int | torch.Tensor) -> "FedPrompt":
+        """As a later turn, whose first position is this one; positions of three components are those of the whole
+        conversation already."""
+        if self.positions.ndim == 3:
+            return self
+        return replace(self, positions=self.positions + first, next_position=self.next_position + first)
+
+    @property
+    def layout(self) -> Layout:
+        """Of a prompt with one video."""
+        (layout,) = self.layouts
+        return layout
 
 
 def find_span(
@@ -78,21 +96,40 @@ def find_span(
     positions_RN: torch.Tensor | None = None,
     levels_MVD: torch.Tensor | None = None,
 ) -> Span:
-    """Find the one video of a prompt from its ids (1, N). ValueError for a batch, an image, several videos or none."""
-    if input_ids.shape[0] != 1:
-        raise ValueError(
-            f"pruned runs take a batch of one, got {input_ids.shape[0]}: run the samples one after another"
-        )
+    """Find the one video of a prompt from its ids (1, N). ValueError for several videos or none."""
+    spans = find_spans(adapter, input_ids, [] if shape is None else [shape], positions_RN, levels_MVD)
+    if len(spans) > 1:
+        raise ValueError(f"the prompt holds {len(spans)} videos, one is expected")
+    return spans[0]
+
+
+def find_spans(
+    adapter: Adapter,
+    input_ids: torch.Tensor,
+    shapes: list[Shape],
+    positions_RN: torch.Tensor | None = None,
+    levels_MVD: torch.Tensor | None = None,
+) -> list[Span]:
+    """Find the videos of a prompt from its ids (1, N); the rows of images count as text.
+
+    shapes: of the videos, none where all of a model's videos have one grid; a video is then a run of rows. ValueError
+    where the rows are not those of the videos, or there are none.
+    """
     ids_N = input_ids[0]
-    if adapter.image_token_id is not None and bool((ids_N == adapter.image_token_id).any()):
-        raise ValueError("the prompt holds an image: pruned runs take exactly one video and no image")
     places_N = (ids_N == adapter.video_token_id).nonzero().flatten().cpu()
     if not len(places_N):
         raise ValueError(f"the prompt holds no video token (id {adapter.video_token_id}): there is nothing to prune")
-    if shape is None and int(places_N[-1] - places_N[0]) + 1 != len(places_N):
-        raise ValueError("the prompt's video tokens are not contiguous: pruned runs take exactly one video")
-    geometry = adapter.geometry(len(places_N), shape)
-    return lay_out(geometry, places_N, len(ids_N), ids_N.device, positions_RN, levels_MVD)
+    if shapes:
+        ends = torch.tensor([adapter.arranged(shape[0], shape[1:]).rows for shape in shapes]).cumsum(0)
+    else:
+        ends = torch.cat([(places_N.diff() > 1).nonzero().flatten() + 1, torch.tensor([len(places_N)])])
+    # Rows behind the shapes' last are given to its video, which then does not fit its shape.
+    parts = places_N.tensor_split(ends[:-1])
+    levels = [None] * len(parts) if levels_MVD is None else levels_MVD.tensor_split(ends[:-1], dim=1)
+    return [
+        lay_out(adapter.geometry(len(part), shape), part, len(ids_N), ids_N.device, positions_RN, its_levels_MVD)
+        for part, shape, its_levels_MVD in zip(parts, shapes or [None] * len(parts), levels, strict=True)
+    ]
 
 
 def lay_out(
@@ -130,13 +167,62 @@ def feed(
     seed: int,
     tower: Tower | None = None,
 ) -> FedPrompt:
-    """Apply a visual stage (None = dense) to the embeddings of a dense prompt (1, N, D)."""
-    selection = None
+    """Apply a visual stage (None = dense) to the embeddings of a dense prompt (1, N, D) with one video."""
+    return feed_videos(embeddings_BND, [span], depth, visual, seed, [tower])
+
+
+def feed_videos(
+    embeddings_BND: torch.Tensor,
+    spans: list[Span],
+    depth: int,
+    visual: VisualPruner | None,
+    seed: int,
+    towers: list[Tower | None],
+    image_levels: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> FedPrompt:
+    """Apply a visual stage to each video of a dense prompt on its own. A question is what stands behind the last one.
+
+    The last is put in first, so that the rows of those in front stay where they are.
+    """
+    selections: list[Selection | None] = [None] * len(spans)
     if visual is not None:
-        tokens_TPD = span.of(embeddings_BND[0]).unflatten(0, (span.frames, -1))
-        question_QD = question_rows(embeddings_BND, span, visual)
-        selection = visual.select(VideoTokens(tokens_TPD, span.grid, seed, tower, question_QD))
-    return assemble(embeddings_BND, span, depth, selection, seed)
+        question_QD = question_rows(embeddings_BND, spans[-1], visual)
+        for place, (span, tower) in enumerate(zip(spans, towers, strict=True)):
+            tokens_TPD = span.of(embeddings_BND[0]).unflatten(0, (span.frames, -1))
+            selections[place] = visual.select(VideoTokens(tokens_TPD, span.grid, seed, tower, question_QD))
+    fed = unpruned(embeddings_BND, image_levels)
+    positions_RN = spans[-1].positions_RN
+    for span, selection in zip(reversed(spans), reversed(selections), strict=True):
+        there = replace(span, length=fed.length, positions_RN=positions_RN)
+        front = assemble(fed.embeddings_BLD, there, depth, selection, seed)
+        gone = fed.length - front.length
+        behind = [(torch.where(rows_K < span.stop, rows_K, rows_K - gone), levels) for rows_K, levels in fed.levels]
+        fed = replace(
+            front,
+            layouts=(*front.layouts, *(_moved(layout, gone) for layout in fed.layouts)),
+            levels=(*front.levels, *behind),
+        )
+        if positions_RN is not None or (selection is not None and selection.positions == "original"):
+            positions_RN = fed.positions.reshape(-1, fed.length)
+    return fed
+
+
+def unpruned(embeddings_BND: torch.Tensor, image_levels: tuple[torch.Tensor, torch.Tensor] | None = None) -> FedPrompt:
+    """A prompt without a video (1, N, D), which is fed as it is, with the DeepStack features of its images."""
+    length = embeddings_BND.shape[1]
+    positions = torch.arange(length, device=embeddings_BND.device)[None]
+    return FedPrompt(embeddings_BND, positions, (), length, () if image_levels is None else (image_levels,))
+
+
+def _moved(layout: Layout, gone: int) -> Layout:
+    """A video's layout when so many rows in front of it have left the prompt."""
+    return replace(
+        layout,
+        length=layout.length - gone,
+        start=layout.start - gone,
+        visual_V=layout.visual_V - gone,
+        separator_S=layout.separator_S - gone,
+    )
 
 
 def question_rows(embeddings_BND: torch.Tensor, span: Span, visual: VisualPruner) -> torch.Tensor | None:
@@ -186,7 +272,9 @@ def assemble(embeddings_BND: torch.Tensor, span: Span, depth: int, selection: Se
         seed=seed,
         **_blocks(span, source_K),
     )
-    return FedPrompt(embeddings_LD[None], positions, layout, next_position, _levels(span, selection, source_K))
+    levels_MKD = _levels(span, selection, source_K)
+    levels = () if levels_MKD is None else ((visual_K, levels_MKD),)
+    return FedPrompt(embeddings_LD[None], positions, (layout,), next_position, levels)
 
 
 def _text_rows(span: Span, device: torch.device) -> torch.Tensor:
@@ -222,7 +310,7 @@ def _positions(
     """Positions of the rows fed, (1, L) or (3, 1, L), and that of the first new token."""
     if span.positions_RN is not None:
         positions_RL = span.positions_RN[:, dense_L]
-        return positions_RL[:, None], span.positions_RN[0, -1] + 1
+        return positions_RL if len(positions_RL) == 1 else positions_RL[:, None], span.positions_RN[0, -1] + 1
     if selection is None or selection.positions == "contiguous":
         return torch.arange(len(dense_L), device=dense_L.device)[None], len(dense_L)
     if bool((selection.origin_K < 0).any()):
@@ -253,7 +341,7 @@ def _levels(span: Span, selection: Selection | None, source_K: torch.Tensor) -> 
 def _blocks(span: Span, source_K: torch.Tensor) -> dict[str, torch.Tensor]:
     """Which run of the dense prompt's tokens each row fed comes from, and how many positions each run takes; nothing
     where positions have one component, since each row is then a block of its own."""
-    if span.positions_RN is None:
+    if span.positions_RN is None or len(span.positions_RN) == 1:
         return {}
     new_V = torch.ones(span.tokens, dtype=torch.bool, device=source_K.device)
     new_V[1:] = span.visual_V.diff() > 1

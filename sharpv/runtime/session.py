@@ -6,116 +6,27 @@ Shape suffixes: B batch (1), L rows as fed, N rows alive, V visual rows as fed, 
 included), D width, E head width, M DeepStack levels.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from sharpv import summary
-from sharpv.metrics.timing import StageClock
 from sharpv.pruners.base import MemoryPruner
 from sharpv.pruners.view import KeepCache, Layer, Layout
 from sharpv.runtime.attention import attention_row_decode, attention_rows
-from sharpv.runtime.cache import PrunableLayer
+from sharpv.runtime.cache import PrunableLayer, require_rows
+from sharpv.runtime.report import Report
 from sharpv.tokens import Selection
-
-
-@dataclass(repr=False)
-class Report:
-    """What a pruner did in the latest generation; per-layer lists are indexed by layer. `print(report)` is a table.
-
-    visual_rows: visual rows that the layer's attention computed in prefill. visual_kv: visual rows in its cache after
-    prefill. reads: per decode step, the visual rows that each layer read. cosine: per kind of row (visual, system,
-    instruction), the mean cosine of the states entering each layer to the rows as fed; only if asked for. memory: the
-    memory stage. clock: of the model's calls, where they are timed.
-    """
-
-    layout: Layout | None = None
-    visual_rows: list[int] = field(default_factory=list)
-    visual_kv: list[int] = field(default_factory=list)
-    reads: list[list[int]] = field(default_factory=list)
-    kv_bytes: int = 0
-    state: Any = None
-    cosine: dict[str, list[float | None]] = field(default_factory=dict)
-    memory: MemoryPruner | None = None
-    clock: StageClock | None = None
-
-    def __str__(self) -> str:
-        return "the report is empty: nothing was generated yet" if self.layout is None else summary.table(self)
-
-    def __repr__(self) -> str:
-        return "Report()" if self.layout is None else f"Report(vr={self.vr:.3f}, mr={self.mr:.3f})"
-
-    def film_strip(self, frames: Any, title: str = "") -> Image.Image:
-        """A picture of what the visual stage kept of each frame, with its share; `sharpv.summary.film_strip`."""
-        return summary.film_strip(self, frames, title)
-
-    def time(self, model: nn.Module) -> list[Any]:
-        """Have the model's calls clocked from here on; the handles of the hooks, to be removed."""
-        device, begun, clocked = next(model.parameters()).device, None, self.layout
-
-        def before(module: nn.Module, args: tuple) -> None:
-            nonlocal begun
-            begun = StageClock(device)
-
-        def after(module: nn.Module, args: tuple, output: Any) -> None:
-            nonlocal clocked
-            stage = "decode"
-            if self.layout is not clocked:
-                clocked, self.clock, stage = self.layout, begun, "prefill"
-            assert self.clock is not None
-            self.clock.mark(stage)
-
-        return [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """`prefill`: the call that answers the prompt, vision tower and pruning included. `decode`: each later token,
-        on average, with what happens between two calls; absent where there was none. Empty where nothing was timed."""
-        laps = {} if self.clock is None else self.clock.laps()
-        return {stage: sum(times) / len(times) for stage, times in laps.items()}
-
-    def restart(self, layout: Layout, state: Any) -> None:
-        """Forget the generation before and describe a new one."""
-        self.layout, self.state, self.kv_bytes = layout, state, 0
-        self.visual_rows, self.visual_kv, self.reads, self.cosine = [], [], [], {}
-
-    def described(self) -> Layout:
-        """The latest generation's layout; ValueError where there was none."""
-        if self.layout is None:
-            raise ValueError("the report is empty: generate inside the context before reading it")
-        return self.layout
-
-    @property
-    def vr(self) -> float:
-        """Visual tokens fed to the language model as a share of the dense model's."""
-        return self.described().visual / self.described().dense_visual
-
-    @property
-    def mr(self) -> float:
-        """Visual KV read at decode as a share of the visual tokens fed; a first step's where none was decoded."""
-        layout, steps = self.described(), self.reads or [self.visual_kv]
-        return sum(map(sum, steps)) / (len(steps) * layout.depth * layout.visual) if layout.visual else 0.0
-
-    @property
-    def kv_held(self) -> float:
-        """Visual KV still stored after prefill as a share of the visual tokens fed."""
-        layout = self.described()
-        return sum(self.visual_kv) / (layout.depth * layout.visual) if layout.visual else 0.0
-
-    @property
-    def token_budget(self) -> float:
-        return self.vr * self.mr
 
 
 class Session:
     """State of one generation, from the first prefill row to the last token.
 
     Rows are named by their place among the rows fed; which of them are alive in a layer, and which a layer has cached,
-    are ascending lists of such names. levels_MVD: DeepStack features, added here behind the first layers.
+    are ascending lists of such names. levels: DeepStack features, of the video and then of images, added here behind
+    the first layers.
     """
 
     def __init__(
@@ -127,11 +38,11 @@ class Session:
         cache: list[PrunableLayer],
         report: Report,
         observe_cosine: bool = False,
-        levels_MVD: torch.Tensor | None = None,
+        levels: tuple[tuple[torch.Tensor, torch.Tensor], ...] = (),
     ):
         self.layers, self.rotary, self.memory, self.layout, self.cache = layers, rotary, memory, layout, cache
         self.device = layout.fed_VD.device
-        self.levels_MVD = levels_MVD
+        self.levels = levels
         self.state = memory.begin(layout) if memory else None
         self.alive_V = torch.arange(layout.visual, device=self.device)
         self.rows_N = torch.arange(layout.length, device=self.device)
@@ -152,8 +63,11 @@ class Session:
     def enter(self, index: int, hidden_BND: torch.Tensor, call: dict[str, Any]) -> torch.Tensor:
         """A layer is about to run on these rows; returns the rows that it shall run on and narrows `call` to them."""
         if self.step:
-            self.rows_given += 1
-            self._enter_decode(index, hidden_BND, call)
+            self.rows_given += hidden_BND.shape[1]
+            if hidden_BND.shape[1] == 1:
+                self._enter_decode(index, hidden_BND, call)
+            else:
+                self._enter_turn(index, hidden_BND.shape[1], call)
             return hidden_BND
         if self.observe_cosine:
             self._observe(hidden_BND[0])
@@ -195,29 +109,31 @@ class Session:
         pending, self._pending = self._pending, None
         if pending is not None:
             hidden_BND = self._drop(hidden_BND, pending)
-        if self.step == 0 and self.levels_MVD is not None and index < len(self.levels_MVD):
-            hidden_BND = hidden_BND.clone()
-            hidden_BND[0, self._visual_rows(self.rows_N, self.alive_V)] += self.levels_MVD[index][self.alive_V].to(
-                hidden_BND
-            )
-        return hidden_BND
+        return hidden_BND if self.step else self._with_levels(index, hidden_BND)
 
     def finish_forward(self) -> None:
         """The whole stack has run once: record what it left, and go to the next step.
 
         ValueError where the layers wrote into another cache than this session's.
         """
-        if sum(layer.logical_length for layer in self.cache) != self.rows_given:
-            raise ValueError(
-                "the model wrote its keys and values into another cache than the one that pruning cuts: this version "
-                "of transformers hands caches on in a way that sharpv does not know; install one that its "
-                "pyproject.toml allows"
-            )
+        require_rows(self.cache, self.rows_given)
         if self.step == 0:
             self.report.visual_kv = [len(kept_V) for kept_V in self.cached_V]
             self.report.kv_bytes = sum(layer.stored_bytes for layer in self.cache)
             self._fed_LD = self._entered = None
         self.step += 1
+
+    def _with_levels(self, index: int, hidden_BND: torch.Tensor) -> torch.Tensor:
+        for part, (rows_K, levels_MKD) in enumerate(self.levels):
+            if index >= len(levels_MKD):
+                return hidden_BND
+            hidden_BND = hidden_BND.clone() if part == 0 else hidden_BND
+            if part == 0:
+                added_KD, places = levels_MKD[index][self.alive_V], self._visual_rows(self.rows_N, self.alive_V)
+            else:
+                added_KD, places = levels_MKD[index], torch.searchsorted(self.rows_N, rows_K)
+            hidden_BND[0, places] += added_KD.to(hidden_BND)
+        return hidden_BND
 
     def _text_rows(self) -> torch.Tensor:
         """All rows but the visual ones, ascending; their number is known, so that nothing is read back."""
@@ -251,6 +167,16 @@ class Session:
             new_K = torch.arange(len(self.cached_N[index]), cache.stored_rows + 1, device=self.device)
             cache.read_K = torch.cat([read_K, new_K])
         self.report.reads[-1].append(len(cached_V) if read_V is None else len(read_V))
+
+    def _enter_turn(self, index: int, rows: int, call: dict[str, Any]) -> None:
+        """Text of a later turn reads all that the layer has cached; methods say nothing of such rows."""
+        self.cache[index].read_K = None
+        if index == 0:
+            self.report.go_on()
+        if self.layers[index].self_attn.config._attn_implementation == "sdpa":
+            cached = self.cache[index].stored_rows
+            keys_N = torch.arange(cached + rows, device=self.device)
+            call["attention_mask"] = (keys_N[cached:, None] >= keys_N)[None, None]
 
     def _observe(self, hidden_ND: torch.Tensor) -> None:
         if self._fed_LD is None:

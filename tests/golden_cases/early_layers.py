@@ -14,7 +14,8 @@ from sharpv.pruners.vtw import VTW
 from sharpv.runtime.adapter import Geometry
 from sharpv.runtime.cache import PrunableLayer
 from sharpv.runtime.calibrate_vtw import choose_layer, divergence, withdrawal_divergence
-from sharpv.runtime.session import Report, Session
+from sharpv.runtime.report import Report
+from sharpv.runtime.session import Session
 from sharpv.tokens import Selection
 
 from .bare import Bare, build, replay

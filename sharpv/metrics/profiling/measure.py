@@ -21,7 +21,8 @@ from sharpv.runtime.adapter import Adapter
 from sharpv.runtime.attach import LayerHooks, layer_hooks
 from sharpv.runtime.decode import Clock, Greedy, generate
 from sharpv.runtime.prompt import Span, assemble, find_span
-from sharpv.runtime.session import Report, Session
+from sharpv.runtime.report import Report
+from sharpv.runtime.session import Session
 from sharpv.tokens import Tower, VideoTokens
 
 """Text rows around the video: 80, as in the paper's 6272 + 80."""

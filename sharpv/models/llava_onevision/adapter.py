@@ -6,7 +6,7 @@ A heads, E head width, X tower width.
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +23,7 @@ class LlavaOnevision:
     """Adapter of the stock class, see `sharpv.runtime.adapter`; ValueError for a subclass or another class."""
 
     model: Any
+    takes_batches = True
 
     def __post_init__(self) -> None:
         if type(self.model) is not LlavaOnevisionForConditionalGeneration:
@@ -135,6 +136,32 @@ class TowerTap:
         vision = self._vision_model()
         head = PoolingHead(vision) if hasattr(vision, "head") else None
         return Tower(dict(self.queries), dict(self.keys), False, self.states_TRX, head, self.adapter.pool)
+
+    def towers(self, frames: list[int]) -> list[Tower]:
+        """The inside of the tower for each video of the latest encode, of so many frames each."""
+        return [self.tower()] if len(frames) == 1 else split_frames(self.tower(), frames)
+
+
+def split_frames(tower: Tower, frames: list[int]) -> list[Tower]:
+    """A tower that saw the frames of several videos as one of each; ValueError where it saw other frames."""
+    if sum(frames) != len(tower.states_TRX):
+        raise ValueError(
+            f"the vision tower saw {len(tower.states_TRX)} frames in its latest call, but the prompts hold "
+            f"{sum(frames)}: encode all videos of a batch in one call, inside the context"
+        )
+    parts = zip(
+        *([part.split(frames) for part in (*tower.queries.values(), *tower.keys.values(), tower.states_TRX)]),
+        strict=True,
+    )
+    return [
+        replace(
+            tower,
+            queries=dict(zip(tower.queries, part, strict=False)),
+            keys=dict(zip(tower.keys, part[len(tower.queries) :], strict=False)),
+            states_TRX=part[-1],
+        )
+        for part in parts
+    ]
 
 
 class PoolingHead(nn.Module):

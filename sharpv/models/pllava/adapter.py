@@ -47,6 +47,7 @@ class Pllava:
     """Adapter of the stock class around a `PooledProjector`, see `sharpv.runtime.adapter`; ValueError for any other."""
 
     model: Any
+    takes_batches = False
 
     def __post_init__(self) -> None:
         if type(self.model) is not LlavaForConditionalGeneration:

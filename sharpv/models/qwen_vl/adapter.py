@@ -34,6 +34,7 @@ class QwenVL:
 
     model: Any
     positions_of_text: Literal["trained", "stock"] = "trained"
+    takes_batches = True
 
     def __post_init__(self) -> None:
         if type(self.model) not in CLASSES:
@@ -168,16 +169,22 @@ class QwenTap:
             handle.remove()
         self.handles.clear()
 
-    def tower(self) -> Tower:
-        """The inside of the tower in the latest encode."""
-        visual, frames = self.adapter.model.model.visual, int(self.grid_thw[0, 0])
+    def towers(self, frames: list[int]) -> list[Tower]:
+        """The inside of the tower for each video of the latest encode."""
+        return [self.tower(video) for video in range(len(frames))]
+
+    def tower(self, video: int = 0) -> Tower:
+        """The inside of the tower for one video of the latest encode."""
+        visual, frames = self.adapter.model.model.visual, int(self.grid_thw[video, 0])
+        ends = self.grid_thw.prod(1).cumsum(0).tolist()
+        start, stop = ends[video] - int(self.grid_thw[video].prod()), ends[video]
         cell = self.adapter.merge**2
         order_C = _cells_in_order(visual, self.grid_thw)
 
         def by_frame(rows_NX: torch.Tensor) -> torch.Tensor:
             cells_CQX = rows_NX.unflatten(0, (-1, cell))
             cells_CQX = cells_CQX if order_C is None else cells_CQX[order_C]
-            return cells_CQX.flatten(0, 1).unflatten(0, (frames, -1))
+            return cells_CQX.flatten(0, 1)[start:stop].unflatten(0, (frames, -1))
 
         queries: dict[int, torch.Tensor] = {}
         keys: dict[int, torch.Tensor] = {}
