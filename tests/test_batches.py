@@ -2,77 +2,82 @@
 
 import pytest
 import torch
-from families import FRAMES, QUESTION, SIDE, EncodedAtTheCall, still_with_noise
+from families import FAMILIES, FRAMES, QUESTION, SIDE, SYSTEM, EncodedAtTheCall
 from methods import VISUAL, pruner_of
-from test_all_methods import SIGLIP, family, made, model  # noqa: F401
+from test_all_methods import SIGLIP, made, model  # noqa: F401
+from torch.nn import functional
 
-from sharpv import Pruner, SharpV, VisualSharpV
+from sharpv import Pruner, VisualSharpV
 from sharpv.models import adapter_for
 from sharpv.models.clip import Clip
 from sharpv.pruners.fastvid import FastVID
 
 LONGER = [*QUESTION, 12, 13, 14]
+FEWER = FRAMES - 2
+CUT = {"qwen2_5_vl": (5, SIDE**2), "qwen3_vl": (4, SIDE**2 + 3)}
+"""Where a frame's rows begin in the prompt of a Qwen model, and how many there are to a frame."""
 
 
-def padded(ids: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Prompts of different length as a batch padded on the left."""
-    length = max(len(one) for one in ids)
-    rows = [torch.nn.functional.pad(one, (length - len(one), 0)) for one in ids]
-    masks = [torch.arange(length) >= length - len(one) for one in ids]
-    return {"input_ids": torch.stack(rows), "attention_mask": torch.stack(masks).long()}
+def padded(ids: list[torch.Tensor], left: bool = True) -> dict[str, torch.Tensor]:
+    """Prompts of different length as one batch."""
+    length = max(map(len, ids))
+    sides = [(length - len(one), 0) if left else (0, length - len(one)) for one in ids]
+    masks = [functional.pad(torch.ones_like(one), side) for one, side in zip(ids, sides, strict=True)]
+    rows = [functional.pad(one, side) for one, side in zip(ids, sides, strict=True)]
+    return {"input_ids": torch.stack(rows), "attention_mask": torch.stack(masks)}
 
 
-def pair_of_prompts(family, model, inputs):
-    """Two calls and the batch of both. The videos differ, in length too where the family's stock call takes that."""
-    first = inputs["input_ids"][0]
-    if family in ("llava_onevision",):
-        second = torch.cat([first[:-2], torch.tensor(LONGER)])
-        video = inputs["pixel_values_videos"]
-        other = video.flip(1).roll(5, dims=-1)
-        calls = [
-            {"input_ids": one[None], "attention_mask": torch.ones_like(one)[None], "pixel_values_videos": pixels}
-            for one, pixels in ((first, video), (second, other))
-        ]
-        return calls, padded([first, second]) | {"pixel_values_videos": torch.cat([video, other])}
-    adapter, frames = adapter_for(model), FRAMES - 2
-    if family == "llava_video":
-        clip = inputs.clip
-        other = Clip(still_with_noise(*clip.values_TX.shape[1:])[2:].flip(-1), tuple(map(float, range(frames))))
-        joined = Clip(torch.cat([clip.values_TX, other.values_TX]), tuple(map(float, range(FRAMES + frames))))
-        rows = adapter.arranged(frames, (SIDE, SIDE)).rows
-        second = torch.tensor([*first[:4], *[199] * rows, *LONGER])
-        calls = [EncodedAtTheCall(adapter, one[None], its) for one, its in ((first, clip), (second, other))]
-        batch = padded([first, second])
-        both = EncodedAtTheCall(adapter, batch["input_ids"], joined)
-        both.given["attention_mask"] = batch["attention_mask"]
-        return calls, both
-    is_video = first == adapter.video_token_id
-    gone = int(is_video.nonzero()[2 * SIDE**2 - 1]) - 4 + 1
-    # Qwen3-VL closes each frame by a token of its own; the one of the last frame that goes is behind its tokens.
-    head = [*first[:5]] if family == "qwen2_5_vl" else [*first[:4]]
-    skip = 4 + gone + (0 if family == "qwen2_5_vl" else 1)
-    second = torch.tensor([*head, *first[skip:-4], *LONGER])
-    assert int((second == adapter.video_token_id).sum()) == frames * SIDE**2
-    merged = SIDE * adapter.merge
-    other = Clip(
-        inputs["pixel_values_videos"].unflatten(0, (FRAMES, -1))[2:].flip(-1),
-        tuple(map(float, range(frames))),
-        grid=(merged, merged),
-    )
-    calls = [inputs, adapter.call(second[None], other)]
-    both = padded([first, second])
-    for name in calls[0]:
-        if name not in both:
-            both[name] = torch.cat([calls[0][name], calls[1][name]])
-    both["mm_token_type_ids"] = 2 * (both["input_ids"] == adapter.video_token_id).int()
+def llava_onevision(model, inputs):  # noqa: F811
+    first, video = inputs["input_ids"][0], inputs["pixel_values_videos"]
+    second, other = torch.cat([first[:-2], torch.tensor(LONGER)]), video.flip(1).roll(5, dims=-1)
+    calls = [
+        {"input_ids": one[None], "pixel_values_videos": pixels} for one, pixels in ((first, video), (second, other))
+    ]
+    return calls, padded([first, second]) | {"pixel_values_videos": torch.cat([video, other])}
+
+
+def llava_video(model, inputs):  # noqa: F811
+    adapter, clip = adapter_for(model), inputs.clip
+    other = Clip(clip.values_TX[2:].flip(-1), tuple(map(float, range(FEWER))))
+    joined = Clip(torch.cat([clip.values_TX, other.values_TX]), tuple(map(float, range(FRAMES + FEWER))))
+    video = [adapter.video_token_id] * adapter.arranged(FEWER, (SIDE, SIDE)).rows
+    first, second = inputs["input_ids"][0], torch.tensor([*SYSTEM, *video, *LONGER])
+    calls = [EncodedAtTheCall(adapter, one[None], its) for one, its in ((first, clip), (second, other))]
+    both = EncodedAtTheCall(adapter, torch.empty(0), joined)
+    both.given |= padded([first, second])
     return calls, both
+
+
+def qwen(name: str):
+    def make(model, inputs):  # noqa: F811
+        adapter, first, (at, per_frame) = adapter_for(model), inputs["input_ids"][0], CUT[name]
+        second = torch.cat([first[:at], first[at + 2 * per_frame : -len(QUESTION)], torch.tensor(LONGER)])
+        values_TRX = inputs["pixel_values_videos"].unflatten(0, (FRAMES, -1))[2:].flip(-1)
+        side = SIDE * adapter.merge
+        calls = [
+            dict(inputs),
+            adapter.call(second[None], Clip(values_TRX, tuple(map(float, range(FEWER))), grid=(side, side))),
+        ]
+        both = padded([first, second])
+        both["mm_token_type_ids"] = 2 * (both["input_ids"] == adapter.video_token_id).int()
+        joined = {name: torch.cat([one[name] for one in calls]) for name in calls[0] if name not in both}
+        return calls, both | joined
+
+    return make
+
+
+BATCHES = {"llava_onevision": llava_onevision, "llava_video": llava_video} | {name: qwen(name) for name in CUT}
+"""By family, two calls and the batch of both; the videos differ, in length too where the stock call takes that."""
+
+
+@pytest.fixture(scope="module", params=["llava_onevision", *FAMILIES])
+def family(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
 def prompts(family, model, made):  # noqa: F811
-    if family == "pllava":
-        pytest.skip("refused, see test_pllava_refuses_a_batch")
-    return pair_of_prompts(family, model, made[1])
+    return BATCHES[family](model, made[1])
 
 
 def answer(model, call, **settings):  # noqa: F811
@@ -87,23 +92,25 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(model, family, prompts, 
         pytest.skip("FastVID needs SigLIP's pooling head")
     calls, both = prompts
     with pruner_of(method.stage)(model) as report:
-        alone = []
-        for call in calls:
-            alone.append((*answer(model, call), report.vr, report.layout))
+        alone = [(*answer(model, call), report.layout) for call in calls]
         logits, tokens = answer(model, both)
-    for sample, (its_logits, its_tokens, its_vr, its_layout) in enumerate(alone):
-        found = report.samples[sample]
-        assert found.vr == its_vr
-        assert torch.equal(found.layout.visual_V, its_layout.visual_V)
+    assert len(report.samples) == len(calls)
+    for sample, (its_logits, its_tokens, its_layout) in enumerate(alone):
+        layout = report.samples[sample].layout
+        assert torch.equal(layout.visual_V, its_layout.visual_V)
+        assert torch.equal(layout.frame_V, its_layout.frame_V)
         torch.testing.assert_close(logits[sample], its_logits[0], atol=2e-4, rtol=1e-4)
         assert torch.equal(tokens[sample], its_tokens[0])
 
 
 def test_padding_is_to_the_longest_pruned_prompt(model, prompts):  # noqa: F811
-    seen = []
-    layer = model.model.language_model.layers[0]
-    with SharpV(memory=None)(model) if False else Pruner(VisualSharpV())(model) as report:
-        handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    rows = []
+    with Pruner(VisualSharpV())(model) as report:
+        watch = model.model.language_model.layers[0].register_forward_pre_hook(
+            lambda module, args: rows.append(args[0].shape[1])
+        )
         answer(model, prompts[1])
-        handle.remove()
-    assert seen[0] == max(sample.layout.length for sample in report.samples) < prompts[1]["input_ids"].shape[1]
+        watch.remove()
+    lengths = [sample.layout.length for sample in report.samples]
+    assert rows[0] == max(lengths) > min(lengths)
+    assert rows[0] < prompts[1]["input_ids"].shape[1]
