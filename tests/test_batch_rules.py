@@ -7,6 +7,7 @@ from test_batches import answer, llava_onevision, padded
 from torch.nn import functional
 
 from sharpv import Pruner, SharpV, VisualSharpV
+from sharpv.runtime.cache import PrunableLayer
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,18 @@ def test_pllava_refuses_a_batch_with_the_reason(pllava_model, pllava_inputs):
         Pruner(VisualSharpV())(pllava_model),
     ):
         answer(pllava_model, both)
+
+
+@pytest.mark.parametrize(
+    ("move", "rows"),
+    [("reorder_cache", [1, 0]), ("batch_select_indices", [1]), ("batch_repeat_interleave", [0, 0, 1, 1])],
+)
+def test_rows_of_a_cache_that_change_places_take_their_past_along(move, rows):
+    """The first row appended makes the spare room that must not outlive the move."""
+    layer, past = PrunableLayer(), torch.arange(2.0)[:, None, None, None].expand(2, 1, 3, 4).clone()
+    layer.update(past, past)
+    layer.update(past[:, :, :1], past[:, :, :1])
+    getattr(layer, move)(2 if move == "batch_repeat_interleave" else torch.tensor(rows))
+    new = torch.full((len(rows), 1, 1, 4), 9.0)
+    for states in layer.update(new, new):
+        assert states[:, 0, :, 0].tolist() == [[row] * 4 + [9] for row in rows]
