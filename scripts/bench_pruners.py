@@ -57,8 +57,7 @@ from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
 from sharpv.pruners.vtw import VTW
 from sharpv.runtime.adapter import Geometry
-from sharpv.runtime.attach import cache_argument
-from sharpv.runtime.cache import PrunableLayer
+from sharpv.runtime.cache import PrunableLayer, cache_argument
 from sharpv.runtime.prompt import assemble, lay_out
 from sharpv.runtime.report import Report
 from sharpv.runtime.session import Session

@@ -55,7 +55,7 @@ def test_several_samples_of_one_prompt_start_from_the_same_logits(model, onevisi
     (call, _), _ = onevision
     with Pruner(VisualSharpV())(model) as report:
         logits, tokens = answer(model, call, do_sample=True, num_return_sequences=3)
-    assert len(report.samples) == len(tokens) == 3
+    assert len(report.videos) == len(tokens) == 3
     torch.testing.assert_close(logits[:, 0], logits[:1, 0].expand(3, -1), atol=2e-4, rtol=1e-4)
 
 
@@ -71,12 +71,14 @@ def test_a_report_of_a_batch_sends_to_its_samples(model, onevision):
     (call, _), both = onevision
     with Pruner(VisualSharpV())(model) as report:
         answer(model, both)
-        with pytest.raises(ValueError, match="report.samples"):
+        with pytest.raises(ValueError, match="report.videos"):
             _ = report.vr
-        assert [sample.mr for sample in report.samples] == [1, 1]
-        assert sum(sample.kv_bytes for sample in report.samples) == report.kv_bytes
+        assert [sample.mr for sample in report.videos] == [1, 1]
+        assert report.kv_bytes > 0
+        assert str(report).count("visual tokens fed") == 2
+        assert str(report).count("KV cache: ") == str(report).count("seconds: ") == 1
         answer(model, call)
-    assert not report.samples
+    assert not report.videos
     assert 0 < report.vr < 1
 
 

@@ -94,9 +94,9 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(model, family, prompts, 
     with pruner_of(method.stage)(model) as report:
         alone = [(*answer(model, call), report.layout) for call in calls]
         logits, tokens = answer(model, both)
-    assert len(report.samples) == len(calls)
+    assert len(report.videos) == len(calls)
     for sample, (its_logits, its_tokens, its_layout) in enumerate(alone):
-        layout = report.samples[sample].layout
+        layout = report.videos[sample].layout
         assert torch.equal(layout.visual_V, its_layout.visual_V)
         assert torch.equal(layout.frame_V, its_layout.frame_V)
         torch.testing.assert_close(logits[sample], its_logits[0], atol=2e-4, rtol=1e-4)
@@ -111,6 +111,6 @@ def test_padding_is_to_the_longest_pruned_prompt(model, prompts):  # noqa: F811
         )
         answer(model, prompts[1])
         watch.remove()
-    lengths = [sample.layout.length for sample in report.samples]
+    lengths = [sample.layout.length for sample in report.videos]
     assert rows[0] == max(lengths) > min(lengths)
     assert rows[0] < prompts[1]["input_ids"].shape[1]

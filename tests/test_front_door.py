@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from sharpv import MemorySharpV, Pruner, SharpV
 from sharpv.models import adapter_for
 from sharpv.pruners.base import MemoryPruner
-from sharpv.runtime.attach import CACHE_NAMES, cache_argument
+from sharpv.runtime.cache import CACHE_NAMES, cache_argument
 from sharpv.tokens import Selection
 
 

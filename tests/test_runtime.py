@@ -7,7 +7,8 @@ from sharpv import MemorySharpV, Pruner, SharpV, VisualSharpV
 from sharpv.models import adapter_for
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.pruners.view import KeepCache
-from sharpv.runtime.attach import given_cache, layer_hooks
+from sharpv.runtime.attach import layer_hooks
+from sharpv.runtime.cache import given_cache
 from sharpv.runtime.decode import Greedy, generate
 from sharpv.runtime.prompt import feed, find_span
 from sharpv.tokens import Selection, keep_all

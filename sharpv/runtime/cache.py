@@ -41,7 +41,8 @@ class PrunableLayer(DynamicLayer):
 
     `get_seq_length` is the number of rows of the dense prompt and of all behind it, so that `model.generate` finds the
     new ones of a later turn; `left_out` of them were pruned before they came here. After prefill the layer holds
-    exactly its rows; in decode `keys` and `values` are views of a room with up to SPARE_ROWS rows more. A `closed` layer takes no more rows.
+    exactly its rows; in decode `keys` and `values` are views of a room with up to SPARE_ROWS rows more. A `closed`
+    layer takes no more rows.
     """
 
     def __init__(self, **kwargs) -> None:

@@ -12,8 +12,8 @@ from transformers.cache_utils import DynamicCache
 
 from sharpv.pruners.base import MemoryPruner
 from sharpv.runtime.adapter import Adapter
-from sharpv.runtime.attach import LayerHooks, cache_argument
-from sharpv.runtime.cache import PrunableLayer, make_prunable
+from sharpv.runtime.attach import LayerHooks
+from sharpv.runtime.cache import PrunableLayer, cache_argument, make_prunable
 from sharpv.runtime.prompt import FedPrompt
 from sharpv.runtime.report import Report
 from sharpv.runtime.session import Session

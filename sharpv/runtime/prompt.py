@@ -126,9 +126,10 @@ def find_spans(
     # Rows behind the shapes' last are given to its video, which then does not fit its shape.
     parts = places_N.tensor_split(ends[:-1])
     levels = [None] * len(parts) if levels_MVD is None else levels_MVD.tensor_split(ends[:-1], dim=1)
+    known: list[Shape | None] = [*shapes] if shapes else [None] * len(parts)
     return [
         lay_out(adapter.geometry(len(part), shape), part, len(ids_N), ids_N.device, positions_RN, its_levels_MVD)
-        for part, shape, its_levels_MVD in zip(parts, shapes or [None] * len(parts), levels, strict=True)
+        for part, shape, its_levels_MVD in zip(parts, known, levels, strict=True)
     ]
 
 

@@ -173,7 +173,8 @@ class Session:
         self.cache[index].read_K = None
         if index == 0:
             self.report.go_on()
-        if self.layers[index].self_attn.config._attn_implementation == "sdpa":
+        attention: Any = self.layers[index].self_attn
+        if attention.config._attn_implementation == "sdpa":
             cached = self.cache[index].stored_rows
             keys_N = torch.arange(cached + rows, device=self.device)
             call["attention_mask"] = (keys_N[cached:, None] >= keys_N)[None, None]
