@@ -30,7 +30,7 @@ class Generation:
         self.input_ids: torch.Tensor | None = None
         self.padding_B: list[int] = []
         self.mask_BL: torch.Tensor | None = None
-        self.pruned = 0
+        self.rows = 0
         self.next_position: int | torch.Tensor = 0
 
     def see_prompt(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -91,6 +91,7 @@ class Generation:
         else:
             kwargs["position_ids"] = torch.zeros_like(embeddings[..., 0], dtype=torch.long) + self.next_position
             self.next_position = self.next_position + 1
+            self.rows += 1
             if self.mask_BL is not None:
                 self.mask_BL = functional.pad(self.mask_BL, (0, 1), value=1)
         kwargs["attention_mask"] = self.mask_BL
@@ -125,7 +126,7 @@ class Generation:
             first_B = torch.as_tensor(self.next_position).reshape(-1).expand(len(fed))
             fed = [one.behind(first) for one, first in zip(fed, first_B, strict=True)]
         length = max(one.length for one in fed)
-        self.pruned = embeddings.shape[1] - length
+        self.rows = embeddings.shape[1] + (self.rows if goes_on else 0)
         kwargs["inputs_embeds"], kwargs["position_ids"] = fed[0].embeddings_BLD, fed[0].positions
         self.next_position, mask_BL = fed[0].next_position, None
         if len(fed) > 1 or self.padding_B[0]:
@@ -167,12 +168,10 @@ class Generation:
     def after(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Behind the language model: the cache counts what was pruned as well, as the prompt's owner does."""
         self.hooks.session.finish_forward()
-        if self.pruned:
-            for layer in self.hooks.session.cache:
-                layer.left_out += self.pruned
-            if self.mask_BL is not None:
-                self.mask_BL = functional.pad(self.mask_BL, (self.pruned, 0), value=1)
-            self.pruned = 0
+        for layer in self.hooks.session.cache:
+            layer.left_out = self.rows - layer.logical_length
+        if self.mask_BL is not None:
+            self.mask_BL = functional.pad(self.mask_BL, (self.rows - self.mask_BL.shape[1], 0), value=1)
 
     def close(self) -> None:
         """The cache of the generation before can be used no more: only this session knows what its layers lack."""

@@ -191,8 +191,8 @@ def feed_videos(
         for place, (span, tower) in enumerate(zip(spans, towers, strict=True)):
             tokens_TPD = span.of(embeddings_BND[0]).unflatten(0, (span.frames, -1))
             selections[place] = visual.select(VideoTokens(tokens_TPD, span.grid, seed, tower, question_QD))
-    fed = unpruned(embeddings_BND, image_levels)
     positions_RN = spans[-1].positions_RN
+    fed = unpruned(embeddings_BND, positions_RN, image_levels)
     for span, selection in zip(reversed(spans), reversed(selections), strict=True):
         there = replace(span, length=fed.length, positions_RN=positions_RN)
         front = assemble(fed.embeddings_BLD, there, depth, selection, seed)
@@ -208,11 +208,18 @@ def feed_videos(
     return fed
 
 
-def unpruned(embeddings_BND: torch.Tensor, image_levels: tuple[torch.Tensor, torch.Tensor] | None = None) -> FedPrompt:
+def unpruned(
+    embeddings_BND: torch.Tensor,
+    positions_RN: torch.Tensor | None,
+    image_levels: tuple[torch.Tensor, torch.Tensor] | None,
+) -> FedPrompt:
     """A prompt without a video (1, N, D), which is fed as it is, with the DeepStack features of its images."""
-    length = embeddings_BND.shape[1]
-    positions = torch.arange(length, device=embeddings_BND.device)[None]
-    return FedPrompt(embeddings_BND, positions, (), length, () if image_levels is None else (image_levels,))
+    length, levels = embeddings_BND.shape[1], () if image_levels is None else (image_levels,)
+    if positions_RN is not None:
+        positions_3N = positions_RN.expand(3, -1)
+        return FedPrompt(embeddings_BND, positions_3N[:, None], (), positions_RN[0, -1] + 1, levels)
+    positions_1N = torch.arange(length, device=embeddings_BND.device)[None]
+    return FedPrompt(embeddings_BND, positions_1N, (), length, levels)
 
 
 def _moved(layout: Layout, gone: int) -> Layout:

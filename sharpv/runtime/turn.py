@@ -44,7 +44,10 @@ class Prompt:
 def split(
     adapter: Adapter, ids_BN: torch.Tensor, embeddings: torch.Tensor, padding_B: list[int], call: dict[str, Any]
 ) -> list[Prompt]:
-    """The samples of a call; takes from it what must not reach the decoder. Two read-backs."""
+    """The samples of a call; takes from it what must not reach the decoder. Two read-backs.
+
+    ValueError where positions that need three components have one.
+    """
     call.pop("visual_pos_masks", None)
     levels, positions = call.pop("deepstack_visual_embeds", None), call.get("position_ids")
     is_video_BN = ids_BN == adapter.video_token_id
@@ -58,6 +61,11 @@ def split(
         levels_B = list(torch.stack(list(levels)).split(rows_B, dim=1))
     # Rows for time, height and width come last; what generate puts in front of them numbers the text.
     three = positions[-3:] if positions is not None and positions.ndim == 3 else None
+    if three is not None and len(three) < 3 and any(videos_B):
+        raise ValueError(
+            "transformers numbers a video that comes in a later turn as if it were text with this family: give the "
+            "whole conversation anew, without a cache"
+        )
     return [
         Prompt(
             ids_BN[sample, front:],
@@ -112,7 +120,7 @@ def feed_prompts(
     return [
         feed_videos(prompt.embeddings_BND, its, depth, visual, seed, [next(towers) for _ in its], prompt.image_levels())
         if its
-        else unpruned(prompt.embeddings_BND, prompt.image_levels())
+        else unpruned(prompt.embeddings_BND, prompt.positions_RN, prompt.image_levels())
         for prompt, its in zip(prompts, spans, strict=True)
     ]
 
