@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from methods import MEMORY, pruner_of
 from test_batches import answer, llava_onevision, padded
 from torch.nn import functional
 
@@ -16,17 +15,16 @@ def onevision(model, inputs):
     return llava_onevision(model, inputs)
 
 
-def test_a_prompt_alone_may_be_padded_on_the_left_under_a_visual_stage(model, onevision):
+@pytest.mark.parametrize("pruner", [Pruner(VisualSharpV()), SharpV()], ids=["visual", "both"])
+def test_a_prompt_alone_may_be_padded_on_the_left(model, onevision, pruner):
     (call, _), _ = onevision
     ids = functional.pad(call["input_ids"], (7, 0))
     mask = functional.pad(torch.ones_like(call["input_ids"]), (7, 0))
     behind = {**call, "input_ids": ids, "attention_mask": mask}
-    with Pruner(VisualSharpV())(model):
+    with pruner(model):
         expected, _ = answer(model, call)
         logits, _ = answer(model, behind)
     torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="MemorySharpV.*unpadded"), SharpV()(model):
-        answer(model, behind)
 
 
 def test_padding_on_the_right_is_refused_with_the_way_out(model, onevision):
@@ -59,11 +57,19 @@ def test_several_samples_of_one_prompt_start_from_the_same_logits(model, onevisi
     torch.testing.assert_close(logits[:, 0], logits[:1, 0].expand(3, -1), atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", MEMORY, ids=repr)
-def test_a_memory_stage_in_a_batch_is_refused_by_name(model, onevision, method):
+def test_beams_behind_a_memory_stage_are_refused_with_what_goes(model, onevision):
+    (call, _), _ = onevision
+    with pytest.raises(ValueError, match="num_return_sequences"), SharpV()(model):
+        answer(model, call, num_beams=2)
+    with SharpV()(model) as report:
+        _, tokens = answer(model, call, do_sample=True, num_return_sequences=2)
+    assert len(report.videos) == len(tokens) == 2
+
+
+def test_a_memory_stage_in_a_batch_needs_masks_a_layer(model, onevision, monkeypatch):
     _, both = onevision
-    message = f"{type(method.stage).__name__} acts inside.*batch of one, got 2.*one after another"
-    with pytest.raises(ValueError, match=message), pruner_of(method.stage)(model):
+    monkeypatch.setattr(model.model.language_model.config, "_attn_implementation", "flash_attention_2")
+    with pytest.raises(ValueError, match="MemorySharpV in a batch.*'sdpa'"), SharpV()(model):
         answer(model, both)
 
 

@@ -1,9 +1,11 @@
-"""Prompts padded on the left give what they give one by one, under every visual stage and in every family."""
+"""Prompts padded on the left give what they give one by one, under every method and in every family."""
+
+import copy
 
 import pytest
 import torch
 from families import FAMILIES, FRAMES, QUESTION, SIDE, SYSTEM, EncodedAtTheCall
-from methods import VISUAL, pruner_of
+from methods import MEMORY, VISUAL, pruner_of
 from test_all_methods import SIGLIP, made, model  # noqa: F401
 from torch.nn import functional
 
@@ -86,19 +88,20 @@ def answer(model, call, **settings):  # noqa: F811
     return torch.stack(out.logits, 1), out.sequences[:, call["input_ids"].shape[1] :]
 
 
-@pytest.mark.parametrize("method", VISUAL, ids=repr)
+@pytest.mark.parametrize("method", [*VISUAL, *MEMORY], ids=repr)
 def test_a_batch_gives_what_its_samples_give_one_by_one(model, family, prompts, method):  # noqa: F811
     if isinstance(method.stage, FastVID) and family not in SIGLIP:
         pytest.skip("FastVID needs SigLIP's pooling head")
     calls, both = prompts
     with pruner_of(method.stage)(model) as report:
-        alone = [(*answer(model, call), report.layout) for call in calls]
+        alone = [(*answer(model, call), copy.copy(report)) for call in calls]
         logits, tokens = answer(model, both)
     assert len(report.videos) == len(calls)
-    for sample, (its_logits, its_tokens, its_layout) in enumerate(alone):
-        layout = report.videos[sample].layout
-        assert torch.equal(layout.visual_V, its_layout.visual_V)
-        assert torch.equal(layout.frame_V, its_layout.frame_V)
+    for sample, (its_logits, its_tokens, its) in enumerate(alone):
+        found = report.videos[sample]
+        assert torch.equal(found.layout.visual_V, its.layout.visual_V)
+        assert torch.equal(found.layout.frame_V, its.layout.frame_V)
+        assert (found.visual_rows, found.visual_kv, found.reads) == (its.visual_rows, its.visual_kv, its.reads)
         torch.testing.assert_close(logits[sample], its_logits[0], atol=2e-4, rtol=1e-4)
         assert torch.equal(tokens[sample], its_tokens[0])
 

@@ -240,9 +240,10 @@ def test_a_turn_may_be_given_by_its_new_ids_alone(model, calls):  # noqa: F811
     torch.testing.assert_close(found, expected, **TOLERANCE)
 
 
-def test_a_batch_goes_on_as_its_samples_do(model, family, made):  # noqa: F811
+@pytest.mark.parametrize("pruner", [Pruner(VisualSharpV()), SharpV()], ids=["visual", "both"])
+def test_a_batch_goes_on_as_its_samples_do(model, family, made, pruner):  # noqa: F811
     one_by_one, both = BATCHES[family](model, made[1])
-    with Pruner(VisualSharpV())(model):
+    with pruner(model):
         alone = [later_turn(model, *first_turn(model, call))[0] for call in one_by_one]
         ids, cache = first_turn(model, both)
         whole = torch.cat([ids, TURN.expand(2, -1)], dim=1)

@@ -92,7 +92,7 @@ def attach(
     Yields a report that always describes the latest generation. A cache that was pruned can be used inside the context
     only, where later turns go on with it. Images are left alone. ValueError for what pruned runs do not support: given
     or static caches, cropped ones (assisted decoding), use_cache=False, labels, eager attention, padding on the right,
-    a second context or thread on the same model; and under a memory stage: a batch, beams, several videos.
+    a second context or thread on the same model; and under a memory stage: beams, several videos in one conversation.
     """
     if memory is not None:
         memory.check(len(adapter.language_model.layers))

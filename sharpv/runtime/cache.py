@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
 CACHE_NAMES = ("cache", "past_key_values")
@@ -42,7 +43,8 @@ class PrunableLayer(DynamicLayer):
     `get_seq_length` is the number of rows of the dense prompt and of all behind it, so that `model.generate` finds the
     new ones of a later turn; `left_out` of them were pruned before they came here. After prefill the layer holds
     exactly its rows; in decode `keys` and `values` are views of a room with up to SPARE_ROWS rows more. A `closed`
-    layer takes no more rows.
+    layer takes no more rows. A layer with `parts`, one a sample, each with as many new rows as `rows_B` says at the end
+    of the batch, stores all there.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -53,6 +55,8 @@ class PrunableLayer(DynamicLayer):
         self.hide_unstored = False
         self.read_K: torch.Tensor | None = None
         self.closed = False
+        self.parts: list[PrunableLayer] = []
+        self.rows_B: list[int] = []
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         if self.closed:
@@ -60,6 +64,9 @@ class PrunableLayer(DynamicLayer):
                 "this KV cache was pruned by a generation that has ended, and only that knew which of its rows are "
                 "gone: generate inside the context, from the whole prompt"
             )
+        if self.parts:
+            self.logical_length += key_states.shape[-2]
+            return self._update_parts(key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             keys, values = key_states, value_states
@@ -74,6 +81,24 @@ class PrunableLayer(DynamicLayer):
         if self.read_K is not None:
             return keys[:, :, self.read_K], values[:, :, self.read_K]
         return keys, values
+
+    def _update_parts(self, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each sample's own rows into its part; what the parts return, padded in front."""
+        longest = key_states.shape[-2]
+        returned = [
+            part.update(*(states[sample : sample + 1, :, longest - rows :] for states in (key_states, value_states)))
+            for sample, (part, rows) in enumerate(zip(self.parts, self.rows_B, strict=True))
+        ]
+        most = max(keys.shape[-2] for keys, _ in returned)
+        padded = [[functional.pad(one, (0, 0, most - one.shape[-2], 0)) for one in pair] for pair in returned]
+        keys, values = (torch.cat(one) for one in zip(*padded, strict=True))
+        return keys, values
+
+    def rows_returned(self, new: int) -> int:
+        """How many rows attention will see when it brings so many new ones."""
+        if self.store_K is not None and self.hide_unstored:
+            return len(self.store_K)
+        return self.stored_rows + new if self.read_K is None else len(self.read_K)
 
     def _append(self, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The stored rows and the new ones, as views of a room into which only the new ones are written."""
@@ -101,6 +126,11 @@ class PrunableLayer(DynamicLayer):
         self._room = None
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        if self.parts:
+            raise ValueError(
+                "beams change the places of samples, whose memory stage then follows another one: search with a "
+                "visual stage alone, or sample with num_return_sequences"
+            )
         super().reorder_cache(beam_idx)
         self._room = None
 

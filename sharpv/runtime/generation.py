@@ -11,7 +11,8 @@ from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
 from sharpv.runtime.adapter import Adapter, Shape
-from sharpv.runtime.cache import cache_argument, given_cache, make_prunable
+from sharpv.runtime.batch_session import BatchSession
+from sharpv.runtime.cache import PrunableLayer, cache_argument, given_cache, make_prunable
 from sharpv.runtime.prompt import FedPrompt
 from sharpv.runtime.report import Report
 from sharpv.runtime.session import Session
@@ -52,26 +53,14 @@ class Generation:
             self.padding_B = [0] * len(input_ids)
             if mask is not None:
                 self.padding_B = left_padding(mask[:, -input_ids.shape[1] :])
-            self._require_one_prompt_where_needed()
+            if len(input_ids) > 1 and not self.adapter.takes_batches:
+                raise ValueError(
+                    f"{type(self.adapter).__name__} pools all pictures of a call into one video, so that it takes a "
+                    f"batch of one, got {len(input_ids)}: run the samples one after another"
+                )
         elif input_ids is None and kwargs["inputs_embeds"].shape[1] > 1:
             raise ValueError(
                 "pruned runs find the video by its ids: call with input_ids and pixels, not with inputs_embeds"
-            )
-
-    def _require_one_prompt_where_needed(self) -> None:
-        """ValueError for a batch or a padded prompt where the memory stage or the model family takes none."""
-        samples, way_out = len(self.padding_B), "run the samples one after another, unpadded"
-        if samples == 1 and not self.padding_B[0]:
-            return
-        if self.memory is not None:
-            raise ValueError(
-                f"{type(self.memory).__name__} acts inside the model, where it takes a batch of one, got {samples} "
-                f"(with {max(self.padding_B)} rows of padding): {way_out}, or leave the memory stage out"
-            )
-        if not self.adapter.takes_batches:
-            raise ValueError(
-                f"{type(self.adapter).__name__} pools all pictures of a call into one video, so that it takes a batch "
-                f"of one, got {samples} (with {max(self.padding_B)} rows of padding): {way_out}"
             )
 
     def before(self, module: Any, args: tuple, kwargs: dict[str, Any]):
@@ -115,13 +104,13 @@ class Generation:
         if not goes_on:
             self._begin(module, fed, cache, kwargs)
         session = self.hooks.session
-        if isinstance(session, VisualSession):
-            session.take(fed)
-        elif goes_on and fed[0].layouts:
+        if self.memory is not None and goes_on and any(one.layouts for one in fed):
             raise ValueError(
                 f"{type(self.memory).__name__} acts inside the model on the one video of a conversation: leave the "
                 "memory stage out for a second video, or give the whole conversation anew"
             )
+        if not isinstance(session, Session):
+            session.take(fed)
         if goes_on:
             first_B = torch.as_tensor(self.next_position).reshape(-1).expand(len(fed))
             fed = [one.behind(first) for one, first in zip(fed, first_B, strict=True)]
@@ -129,10 +118,12 @@ class Generation:
         self.rows = embeddings.shape[1] + (self.rows if goes_on else 0)
         kwargs["inputs_embeds"], kwargs["position_ids"] = fed[0].embeddings_BLD, fed[0].positions
         self.next_position, mask_BL = fed[0].next_position, None
-        if len(fed) > 1 or self.padding_B[0]:
+        if len(fed) > 1:
             batch = stack(fed)
             kwargs["inputs_embeds"], kwargs["position_ids"] = batch.embeddings_BLD, batch.positions
             self.next_position, mask_BL = batch.next_B1, batch.mask_BL
+        if isinstance(session, BatchSession):
+            mask_BL = None
         if mask_BL is not None or self.mask_BL is not None:
             of_turn = embeddings.new_ones(len(fed), length, dtype=torch.long) if mask_BL is None else mask_BL
             before = cache.get_seq_length() if goes_on else 0
@@ -150,20 +141,31 @@ class Generation:
         if self.memory is None:
             self.hooks.session = VisualSession(prunable, self.report)
             return
-        if len(fed[0].layouts) > 1:
+        for one in fed:
+            if len(one.layouts) > 1:
+                raise ValueError(
+                    f"the prompt holds several videos ({len(one.layouts)}), but {type(self.memory).__name__} acts "
+                    "inside the model on one: leave the memory stage out, or ask about one video at a time"
+                )
+        if len(fed) == 1:
+            self.hooks.session = self._session(fed[0], prunable, self.report)
+            return
+        if language.config._attn_implementation != "sdpa":
             raise ValueError(
-                f"the prompt holds several videos ({len(fed[0].layouts)}), but {type(self.memory).__name__} acts "
-                "inside the model on one: leave the memory stage out, or ask about one video at a time"
+                f"{type(self.memory).__name__} in a batch needs a mask a layer, which "
+                f"{language.config._attn_implementation!r} does not take: load the model with "
+                "attn_implementation='sdpa', or run the samples one after another"
             )
-        self.hooks.session = Session(
-            language.layers,
-            language.rotary_emb,
-            self.memory,
-            fed[0].layout,
-            prunable,
-            self.report,
-            levels=fed[0].levels,
-        )
+        reports = [Report(memory=self.memory) for _ in fed]
+        sessions = [
+            self._session(one, [PrunableLayer() for _ in prunable], report)
+            for one, report in zip(fed, reports, strict=True)
+        ]
+        self.hooks.session = BatchSession(sessions, prunable, self.report)
+
+    def _session(self, fed: FedPrompt, cache: list[PrunableLayer], report: Report) -> Session:
+        language = self.adapter.language_model
+        return Session(language.layers, language.rotary_emb, self.memory, fed.layout, cache, report, levels=fed.levels)
 
     def after(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Behind the language model: the cache counts what was pruned as well, as the prompt's owner does."""
