@@ -54,6 +54,22 @@ def fed_to_decoder(model, call):  # noqa: F811
     return seen
 
 
+def test_videos_of_a_stacked_call_are_told_apart_without_text_between_them(model, family, calls):  # noqa: F811
+    if family != "llava_onevision":
+        pytest.skip("other families have text between videos, or encode them before the call")
+    both = dict(calls[1])
+    is_video = both["input_ids"][0] == adapter_for(model).video_token_id
+    first = int(is_video.nonzero()[0])
+    ids = torch.cat([both["input_ids"][0, :first], both["input_ids"][0, is_video], TURN[0]])[None]
+    call = {"input_ids": ids, "pixel_values_videos": both["pixel_values_videos"]}
+    with Pruner(VisualSharpV())(model) as report:
+        answer(model, both, max_new_tokens=1)
+        expected = [one.layout.frame_V for one in report.videos]
+        answer(model, call, max_new_tokens=1)
+    assert len(report.videos) == 2
+    assert all(map(torch.equal, expected, [one.layout.frame_V for one in report.videos]))
+
+
 def test_two_videos_without_pruning_are_the_stock_models(model, calls):  # noqa: F811
     expected = answer(model, calls[1])
     with Pruner()(model) as report:

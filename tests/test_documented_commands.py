@@ -121,17 +121,18 @@ def test_links_of_a_document_lead_to_files_of_the_checkout(document):
     assert [link for link in files if not (folder / link).exists()] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/vllm.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/vllm.md", "docs/library.md"])
 def test_python_of_a_document_runs(document, model, inputs, capsys, tmp_path, monkeypatch):
     """On the bundled checkpoint and a video of it where a block loads its own."""
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     blocks = [code for language, mark, code in FENCED.findall(text) if language == "python" and mark not in ELSEWHERE]
     write_mp4(tmp_path / "video.mp4", render(sample_scene(3)))
     monkeypatch.chdir(tmp_path)
+    names = {"model": model, "inputs": dict(inputs) | {"max_new_tokens": 2}}
     for block in blocks:
         code = re.sub(r"llava-hf/[\w.-]+", str(CHECKPOINT), block)
-        exec(compile(code, document, "exec"), {"model": model, "inputs": dict(inputs) | {"max_new_tokens": 2}})
-        assert capsys.readouterr().out.strip(), code
+        exec(compile(code, document, "exec"), names)
+    assert capsys.readouterr().out.strip()
     assert blocks
 
 

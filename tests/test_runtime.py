@@ -277,24 +277,10 @@ def test_the_repetition_penalty_counts_generated_tokens_only_as_generate_on_embe
     assert ids == expected[0].tolist()
 
 
-def test_a_batch_is_refused(model, inputs):
-    double = {name: tensor.repeat(2, *[1] * (tensor.ndim - 1)) for name, tensor in inputs.items()}
-    with pytest.raises(ValueError, match="batch of one, got 2"), SharpV()(model):
-        model.generate(**double, max_new_tokens=2)
-
-
-def test_padding_is_refused(model, inputs):
-    padded = dict(inputs)
-    padded["attention_mask"] = inputs["attention_mask"].clone()
-    padded["attention_mask"][0, 0] = 0
-    with pytest.raises(ValueError, match="unpadded"), SharpV()(model):
-        model.generate(**padded, max_new_tokens=2)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_beams": 2}, "batch"),
+        ({"num_beams": 2}, "beams"),
         ({"cache_implementation": "static"}, "DynamicCache"),
         ({"prefill_chunk_size": 64}, "prefill_chunk_size"),
         ({"prompt_lookup_num_tokens": 3, "max_new_tokens": 8}, "prompt_lookup_num_tokens"),

@@ -116,6 +116,6 @@ class Adapter(Protocol):
         ...
 
     def shapes(self) -> AbstractContextManager[list[Shape]]:
-        """A context manager whose list holds the shape of each video that the tower encodes meanwhile; it stays empty
-        where all of a model's videos have one grid."""
+        """A context manager whose list takes the shape of each video that a call of the model brings meanwhile, behind
+        those of its images, if any; it may stay empty where a video is always one run of rows."""
         ...

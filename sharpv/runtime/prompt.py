@@ -112,8 +112,8 @@ def find_spans(
 ) -> list[Span]:
     """Find the videos of a prompt from its ids (1, N); the rows of images count as text.
 
-    shapes: of the videos, none where all of a model's videos have one grid; a video is then a run of rows. ValueError
-    where the rows are not those of the videos, or there are none.
+    shapes: of the videos, none where that is not known; a video is then a run of rows. ValueError where the rows are
+    not those of the videos, or there are none.
     """
     ids_N = input_ids[0]
     places_N = (ids_N == adapter.video_token_id).nonzero().flatten().cpu()

@@ -92,12 +92,10 @@ def feed_prompts(
 ) -> list[FedPrompt]:
     """Prune each prompt's videos; images are left alone.
 
-    shapes: of all that the tower saw in this call, images first, as models call it; none where all videos of a model
-    have one grid. ValueError for a prompt without a video, unless the conversation `goes_on`, and where the tower saw
-    other videos than the prompts have rows for.
+    shapes: the last are those of the videos that this call brought; none where that is not known, a video is then a run
+    of rows. ValueError for a prompt without a video, unless the conversation `goes_on`.
     """
-    left = list(shapes)
-    _take(adapter, left, sum(prompt.images for prompt in prompts))
+    left = _last(adapter, shapes, sum(prompt.videos for prompt in prompts))
     spans = [
         find_spans(
             adapter,
@@ -110,10 +108,6 @@ def feed_prompts(
         else []
         for prompt in prompts
     ]
-    if left:
-        raise ValueError(
-            f"the vision tower saw {len(left)} videos more than the prompts have rows for: pass those that they name"
-        )
     frames = [span.frames for its in spans for span in its]
     towers = iter(tap.towers(frames) if tap and frames else [None] * len(frames))
     depth = len(adapter.language_model.layers)
@@ -123,6 +117,11 @@ def feed_prompts(
         else unpruned(prompt.embeddings_BND, prompt.positions_RN, prompt.image_levels())
         for prompt, its in zip(prompts, spans, strict=True)
     ]
+
+
+def _last(adapter: Adapter, shapes: list[Shape], rows: int) -> list[Shape]:
+    """The last shapes, as many as have so many rows."""
+    return _take(adapter, shapes[::-1], rows)[::-1]
 
 
 def _take(adapter: Adapter, shapes: list[Shape], rows: int) -> list[Shape]:

@@ -5,7 +5,8 @@ A heads, E head width, X tower width.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -55,9 +56,9 @@ class LlavaOnevision:
         frames, rest = divmod(rows - 1, height * width)
         if rest or frames < 1:
             raise ValueError(
-                f"{rows} video rows are not frames of {height} x {width} tokens and one newline row: pass one video, "
-                "not several videos, and the whole prompt at once (no prefill_chunk_size), made by the model's own "
-                "processor"
+                f"{rows} video rows are not frames of {height} x {width} tokens and one newline row: pass as many "
+                "videos as the prompt names, and the whole prompt at once (no prefill_chunk_size), made by the model's "
+                "own processor"
             )
         return self.arranged(frames, self.grid)
 
@@ -85,8 +86,22 @@ class LlavaOnevision:
     def tap_tower(self, layers: tuple[int, ...]) -> "TowerTap":
         return TowerTap(self, layers)
 
-    def shapes(self) -> AbstractContextManager[list[Shape]]:
-        return nullcontext([])
+    @contextmanager
+    def shapes(self) -> Iterator[list[Shape]]:
+        seen: list[Shape] = []
+
+        def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            encoded = (kwargs.get("mm_encoder_outputs") or {}).get("video")
+            # One may be several in a row, which families that encode them themselves hand over.
+            if encoded is not None and len(encoded.pooler_output) > 1:
+                geometries = [self.geometry(len(rows_ND)) for rows_ND in encoded.pooler_output]
+                seen.extend((one.frames, *one.grid) for one in geometries)
+            elif kwargs.get("pixel_values_videos") is not None:
+                videos, frames = kwargs["pixel_values_videos"].shape[:2]
+                seen.extend([(frames, *self.grid)] * videos)
+
+        with self.model.model.register_forward_pre_hook(note, with_kwargs=True):
+            yield seen
 
 
 class TowerTap:
