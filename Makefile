@@ -10,8 +10,8 @@ BENCH_TINY ?= --model tiny --frames 8 16 32 64 256 --tokens 64 --repeats 9
 BENCH ?= --model llava_ov_0_5b --layers 4 --frames 2 4 8 16 --tokens 16 --repeats 3
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
-CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py all_methods.py metrics.py profile.py controls.py \
-	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
+CORE_TESTS := $(addprefix tests/test_,runtime.py batches.py batch_rules.py conversations.py front_door.py memory_methods.py \
+	all_methods.py metrics.py profile.py controls.py sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 # Many containers set it; every command would then compile torch and transformers anew, which doubles its start.
 unexport PYTHONDONTWRITEBYTECODE

@@ -114,21 +114,18 @@ class Generation:
         if goes_on:
             first_B = torch.as_tensor(self.next_position).reshape(-1).expand(len(fed))
             fed = [one.behind(first) for one, first in zip(fed, first_B, strict=True)]
-        length = max(one.length for one in fed)
         self.rows = embeddings.shape[1] + (self.rows if goes_on else 0)
-        kwargs["inputs_embeds"], kwargs["position_ids"] = fed[0].embeddings_BLD, fed[0].positions
-        self.next_position, mask_BL = fed[0].next_position, None
-        if len(fed) > 1:
-            batch = stack(fed)
-            kwargs["inputs_embeds"], kwargs["position_ids"] = batch.embeddings_BLD, batch.positions
-            self.next_position, mask_BL = batch.next_B1, batch.mask_BL
-        if isinstance(session, BatchSession):
-            mask_BL = None
-        if mask_BL is not None or self.mask_BL is not None:
-            of_turn = embeddings.new_ones(len(fed), length, dtype=torch.long) if mask_BL is None else mask_BL
-            before = cache.get_seq_length() if goes_on else 0
-            of_past = of_turn.new_ones(len(fed), before) if self.mask_BL is None else self.mask_BL
-            self.mask_BL = torch.cat([of_past, of_turn], dim=1)
+        if len(fed) == 1:
+            (one,) = fed
+            kwargs["inputs_embeds"], kwargs["position_ids"] = one.embeddings_BLD, one.positions
+            self.next_position = one.next_position
+            return
+        batch = stack(fed)
+        kwargs["inputs_embeds"], kwargs["position_ids"] = batch.embeddings_BLD, batch.positions
+        self.next_position = batch.next_B1
+        if isinstance(session, VisualSession):
+            past = [] if self.mask_BL is None else [self.mask_BL]
+            self.mask_BL = torch.cat([*past, batch.mask_BL], dim=1)
 
     def _begin(self, module: nn.Module, fed: list[FedPrompt], cache, kwargs: dict[str, Any]) -> None:
         """A session for these prompts, in place of the one before."""
