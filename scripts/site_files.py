@@ -1,4 +1,4 @@
-"""Hook of mkdocs: the site has the repository's layout, so that one and the same link works there, on GitHub and on disk.
+"""Hook of mkdocs: the site has the repository's layout, so that one and the same link works there and on GitHub.
 
 Pages are README, CONTRIBUTING, CHANGELOG and docs/; whatever file of the repository they link to comes along, and the
 pages among these with what they link to in turn. The notebook becomes a page, and the reference is made of docstrings.
@@ -21,7 +21,6 @@ REFERENCE = {
     "pruner": ("A pruner around a model", ["sharpv.SharpV", "sharpv.pair"]),
     "report": ("What it did", ["sharpv.runtime.report", "sharpv.runtime.attach.attach"]),
     "stages": ("A method of your own", ["sharpv.pruners.base", "sharpv.tokens", "sharpv.pruners.view"]),
-    "methods": ("The methods", []),
     "vllm": ("For vLLM", ["sharpv.export.vllm"]),
 }
 
@@ -31,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
     documents = [path for pattern in DOCUMENTS for path in sorted(REPOSITORY.glob(pattern))]
     for path in with_links([*documents, REPOSITORY / NOTEBOOK]):
         files.append(File.generated(config, path.relative_to(REPOSITORY).as_posix(), abs_src_path=str(path)))
-    made = {NOTEBOOK.replace(".ipynb", ".md"): page_of(REPOSITORY / NOTEBOOK)} | dict(reference())
+    made = {NOTEBOOK.replace(".ipynb", ".md"): page_of(REPOSITORY / NOTEBOOK)} | reference()
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
     return files
@@ -65,10 +64,13 @@ def page_of(notebook: Path) -> str:
 
 def reference() -> dict[str, str]:
     """Pages of mkdocstrings' directives."""
-    modules = sorted(path.stem for path in (REPOSITORY / "sharpv/pruners").glob("[a-z]*.py"))
-    others = {name.rpartition(".")[2] for _, names in REFERENCE.values() for name in names}
-    methods = [f"sharpv.pruners.{name}" for name in modules if name not in others]
-    return {
-        f"reference/{page}.md": f"# {title}\n\n" + "\n\n".join(f"::: {name}" for name in names or methods) + "\n"
-        for page, (title, names) in REFERENCE.items()
-    }
+    pages = {page: (title, [f"::: {name}" for name in names]) for page, (title, names) in REFERENCE.items()}
+    named = {name for _, names in REFERENCE.values() for name in names}
+    stages = [
+        f"sharpv.pruners.{path.stem}"
+        for path in sorted((REPOSITORY / "sharpv/pruners").glob("[a-z]*.py"))
+        if re.search(r"^class \w+\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    classes = "\n    options: {filters: ['!^[a-z_]']}"
+    pages["methods"] = ("The methods", [f"::: {name}{classes}" for name in stages if name not in named])
+    return {f"reference/{page}.md": "\n\n".join([f"# {title}", *parts]) for page, (title, parts) in pages.items()}
