@@ -133,7 +133,7 @@ format: setup ## let ruff rewrite what it can
 	$(VENV)/bin/ruff format .
 
 docs: setup ## these documents and the reference as a site that needs no network; writes build/site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 train-tiny: setup ## train the bundled model anew (hours on 2 cores; resumes)
 	$(RUN) scripts/train_tiny.py
