@@ -17,7 +17,7 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py batches.py batch_rules.py conve
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny lock clean report demo new-method rehearsal gpu-check
+.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny docs lock clean report demo new-method rehearsal gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -132,11 +132,14 @@ format: setup ## let ruff rewrite what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+docs: setup ## these documents and the reference as a site that needs no network; writes build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 train-tiny: setup ## train the bundled model anew (hours on 2 cores; resumes)
 	$(RUN) scripts/train_tiny.py
 
 lock: ## resolve requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --extra suite --extra dev --extra footage --generate-hashes --no-emit-index-url --python-version 3.11 --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra suite --extra dev --extra docs --extra footage --generate-hashes --no-emit-index-url --python-version 3.11 --no-header -o requirements.lock
 
 clean: ## remove the environment and the made data, keep results
 	rm -rf $(VENV) tasks/tiny/data .pytest_cache .mypy_cache .ruff_cache

@@ -207,8 +207,8 @@ def document(record: dict[str, dict[str, str]], shares: dict[str, dict[str, floa
         lines += ["", f"## {method.__name__}", "", idea(method), ""]
         lines += [f"- **{label}**: {labels[label]}" for label in LABELS if label in labels]
         lines += [f"- **Settings**: {settings(method)}", f"- **Golden files passed**: {passed(files)}"]
-        lines += [f"  - {verdict}: {name} ({message})" for name, verdict, message in files if verdict != "ok"]
-        lines += [f"  - {name}: {REMARKS[name]}" for name, _, _ in files if name in REMARKS]
+        lines += [f"    - {verdict}: {name} ({message})" for name, verdict, message in files if verdict != "ok"]
+        lines += [f"    - {name}: {REMARKS[name]}" for name, _, _ in files if name in REMARKS]
     return "\n".join([*lines, ""])
 
 

@@ -18,9 +18,9 @@ from sharpv.runtime.report import Report
 class Pruner:
     """Any visual stage with any memory stage; None leaves a stage out.
 
-    with Pruner(visual=VisualSharpV(), memory=MemorySharpV())(model) as report:
-        model.generate(**inputs)
-    print(report)
+        with Pruner(visual=VisualSharpV(), memory=MemorySharpV())(model) as report:
+            model.generate(**inputs)
+        print(report)
 
     ValueError for what is no stage, or the other one.
     """
