@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from sharpv.models import adapter_for
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.attach import attach
 from sharpv.runtime.report import Report
+from sharpv.runtime.turn import Images
 
 
 @dataclass
@@ -22,13 +23,17 @@ class Pruner:
             model.generate(**inputs)
         print(report)
 
-    ValueError for what is no stage, or the other one.
+    images: left alone, or pruned by the visual stage as videos of one frame. ValueError for what is no stage, or the
+    other one.
     """
 
     visual: VisualPruner | None = None
     memory: MemoryPruner | None = None
+    images: Images = "keep"
 
     def __post_init__(self) -> None:
+        if self.images not in get_args(Images):
+            raise ValueError(f"images={self.images!r} is not one of {', '.join(get_args(Images))}")
         kinds: dict[str, type] = {"visual": VisualPruner, "memory": MemoryPruner}
         for place, kind in kinds.items():
             stage = getattr(self, place)
@@ -58,7 +63,7 @@ class Pruner:
     @contextmanager
     def __call__(self, model: nn.Module, seed: int = 0) -> Iterator[Report]:
         """Attach to a model until the context ends; `seed` is the sample's, for methods that draw numbers."""
-        with attach(adapter_for(model), self.visual, self.memory, seed) as report:
+        with attach(adapter_for(model), self.visual, self.memory, seed, self.images) as report:
             report.memory = self.memory
             handles = report.time(model)
             try:

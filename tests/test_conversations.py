@@ -17,6 +17,7 @@ from sharpv import Pruner, SharpV, VisualSharpV
 from sharpv.models import adapter_for
 from sharpv.pruners.base import MemoryPruner
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.visionzip import VisionZip
 from sharpv.runtime.cache import CACHE_NAMES, cache_argument
 
 TOLERANCE = {"atol": 2e-4, "rtol": 1e-4}
@@ -192,6 +193,33 @@ def test_a_memory_stage_that_keeps_all_leaves_an_image_as_it_is(model, beside_an
         with Pruner(memory=method.whole)(model):
             found = answer(model, call)
         torch.testing.assert_close(found[0], expected[0], **TOLERANCE)
+
+
+def test_images_are_pruned_as_videos_of_one_frame_where_they_are_one_grid(model, family, calls, beside_an_image):  # noqa: F811
+    if family == "llava_onevision":
+        with pytest.raises(ValueError, match="tiles.*images='keep'"), Pruner(VisualSharpV(), images="prune")(model):
+            answer(model, beside_an_image[0])
+        return
+    expected = answer(model, beside_an_image[1])
+    with Pruner(images="prune")(model) as report:
+        found = answer(model, beside_an_image[1])
+        assert [one.layout.frames for one in report.videos] == [1, *(one.layout.frames for one in report.videos[1:])]
+    torch.testing.assert_close(found[0], expected[0], **TOLERANCE)
+    with Pruner(VisualSharpV(), images="prune")(model) as report:
+        answer(model, calls[0][0], max_new_tokens=1)
+        alone = report.layout
+        answer(model, beside_an_image[0], max_new_tokens=1)
+    image, video = (one.layout for one in report.videos)
+    assert 0 < image.visual < image.dense_visual == IMAGE**2
+    assert torch.equal(video.frame_V, alone.frame_V)
+    assert torch.equal(video.patch_V, alone.patch_V)
+    with pytest.raises(ValueError, match="VisionZip.*images='keep'"), Pruner(VisionZip(), images="prune")(model):
+        answer(model, beside_an_image[0])
+
+
+def test_images_are_kept_or_pruned_and_nothing_else():
+    with pytest.raises(ValueError, match="images='drop'"):
+        Pruner(images="drop")
 
 
 def first_turn(model, call, rows: int = 3):  # noqa: F811

@@ -11,6 +11,7 @@ from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.adapter import Adapter
 from sharpv.runtime.generation import Generation
 from sharpv.runtime.report import Report
+from sharpv.runtime.turn import Images
 
 
 def check_backend(language_model: Any) -> None:
@@ -85,12 +86,17 @@ def layer_hooks(adapter: Adapter) -> Iterator[LayerHooks]:
 
 @contextmanager
 def attach(
-    adapter: Adapter, visual: VisualPruner | None, memory: MemoryPruner | None, seed: int = 0
+    adapter: Adapter,
+    visual: VisualPruner | None,
+    memory: MemoryPruner | None,
+    seed: int = 0,
+    images: Images = "keep",
 ) -> Iterator[Report]:
     """Prune plain `model.generate(**inputs)` and `model(**inputs)` calls made inside the context.
 
     Yields a report that always describes the latest generation. A cache that was pruned can be used inside the context
-    only, where later turns go on with it. Images are left alone. ValueError for what pruned runs do not support: given
+    only, where later turns go on with it. Images are left alone, or pruned
+    as videos of one frame. ValueError for what pruned runs do not support: given
     or static caches, cropped ones (assisted decoding), use_cache=False, labels, eager attention, padding on the right,
     a second context or thread on the same model; and under a memory stage: beams, several videos in one conversation.
     """
@@ -102,7 +108,7 @@ def attach(
         if visual is not None and visual.tower_layers is not None:
             tap = stack.enter_context(adapter.tap_tower(visual.tower_layers))
         shapes = stack.enter_context(adapter.shapes())
-        generation = Generation(adapter, visual, memory, hooks, tap, shapes, seed)
+        generation = Generation(adapter, visual, memory, hooks, tap, shapes, seed, images)
         stack.callback(generation.close)
         stack.callback(adapter.model.register_forward_pre_hook(generation.see_prompt, with_kwargs=True).remove)
         stack.callback(adapter.language_model.register_forward_pre_hook(generation.before, with_kwargs=True).remove)

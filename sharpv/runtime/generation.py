@@ -16,7 +16,7 @@ from sharpv.runtime.cache import PrunableLayer, cache_argument, given_cache, mak
 from sharpv.runtime.prompt import FedPrompt
 from sharpv.runtime.report import Report
 from sharpv.runtime.session import Session
-from sharpv.runtime.turn import feed_prompts, split
+from sharpv.runtime.turn import Images, feed_prompts, split
 from sharpv.runtime.visual_session import VisualSession, left_padding, stack
 
 
@@ -24,9 +24,11 @@ class Generation:
     """Follows the calls of one context: a prompt begins a session or, on its cache, a later turn of it; each other call
     is one decode step."""
 
-    def __init__(self, adapter: Adapter, visual, memory, hooks: Any, tap, shapes: list[Shape], seed: int):
+    def __init__(
+        self, adapter: Adapter, visual, memory, hooks: Any, tap, shapes: list[Shape], seed: int, images: Images
+    ):
         self.adapter, self.visual, self.memory, self.hooks = adapter, visual, memory, hooks
-        self.tap, self.shapes, self.seed = tap, shapes, seed
+        self.tap, self.shapes, self.seed, self.images = tap, shapes, seed, images
         self.report = Report()
         self.input_ids: torch.Tensor | None = None
         self.padding_B: list[int] = []
@@ -99,7 +101,7 @@ class Generation:
             )
         goes_on = cache is not None and cache.get_seq_length() > 0
         prompts = split(self.adapter, ids_BN, embeddings, self.padding_B, kwargs)
-        fed = feed_prompts(self.adapter, prompts, self.shapes, self.tap, self.visual, self.seed, goes_on)
+        fed = feed_prompts(self.adapter, prompts, self.shapes, self.tap, self.visual, self.seed, goes_on, self.images)
         self.shapes.clear()
         if not goes_on:
             self._begin(module, fed, cache, kwargs)

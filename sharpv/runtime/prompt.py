@@ -109,16 +109,17 @@ def find_spans(
     shapes: list[Shape],
     positions_RN: torch.Tensor | None = None,
     levels_MVD: torch.Tensor | None = None,
+    token_id: int | None = None,
 ) -> list[Span]:
-    """Find the videos of a prompt from its ids (1, N); the rows of images count as text.
+    """Find the videos of a prompt from its ids (1, N), or what `token_id` stands for; all other rows count as text.
 
     shapes: of the videos, none where that is not known; a video is then a run of rows. ValueError where the rows are
     not those of the videos, or there are none.
     """
-    ids_N = input_ids[0]
-    places_N = (ids_N == adapter.video_token_id).nonzero().flatten().cpu()
+    ids_N, token_id = input_ids[0], adapter.video_token_id if token_id is None else token_id
+    places_N = (ids_N == token_id).nonzero().flatten().cpu()
     if not len(places_N):
-        raise ValueError(f"the prompt holds no video token (id {adapter.video_token_id}): there is nothing to prune")
+        raise ValueError(f"the prompt holds no video token (id {token_id}): there is nothing to prune")
     if shapes:
         ends = torch.tensor([adapter.arranged(shape[0], shape[1:]).rows for shape in shapes]).cumsum(0)
     else:

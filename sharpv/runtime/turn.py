@@ -5,13 +5,15 @@ videos and images, J rows of images.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from sharpv.pruners.base import VisualPruner
 from sharpv.runtime.adapter import Adapter, Shape
-from sharpv.runtime.prompt import FedPrompt, feed_videos, find_spans, unpruned
+from sharpv.runtime.prompt import FedPrompt, Span, feed_videos, find_spans, unpruned
+
+Images = Literal["keep", "prune"]
 
 
 @dataclass(frozen=True)
@@ -89,39 +91,56 @@ def feed_prompts(
     visual: VisualPruner | None,
     seed: int,
     goes_on: bool,
+    images: Images,
 ) -> list[FedPrompt]:
-    """Prune each prompt's videos; images are left alone.
+    """Prune each prompt's videos, and images as videos of one frame where they are not kept.
 
-    shapes: the last are those of the videos that this call brought; none where that is not known, a video is then a run
-    of rows. ValueError for a prompt without a video, unless the conversation `goes_on`.
+    shapes: the last are those of the videos that this call brought, those in front of its images; none where that is
+    not known, a video is then a run of rows. ValueError for a prompt without a video, unless the conversation
+    `goes_on`, and for images that cannot be pruned.
     """
-    left = _last(adapter, shapes, sum(prompt.videos for prompt in prompts))
-    spans = [
-        find_spans(
-            adapter,
-            prompt.ids_N[None],
-            _take(adapter, left, prompt.videos),
-            prompt.positions_RN,
-            prompt.video_levels(),
-        )
-        if prompt.videos or not goes_on
-        else []
-        for prompt in prompts
-    ]
+    of_videos = _take(adapter, shapes[::-1], sum(prompt.videos for prompt in prompts))[::-1]
+    of_images = shapes[: len(shapes) - len(of_videos)]
+    prunes_images = images == "prune" and any(prompt.images for prompt in prompts)
+    if prunes_images:
+        _require_prunable(adapter, of_images, sum(prompt.images for prompt in prompts), visual, tap)
+    spans = []
+    for prompt in prompts:
+        its: list[Span] = []
+        ids_1N, positions_RN = prompt.ids_N[None], prompt.positions_RN
+        if prompt.videos or not (goes_on or (prunes_images and prompt.images)):
+            its_shapes = _take(adapter, of_videos, prompt.videos)
+            its += find_spans(adapter, ids_1N, its_shapes, positions_RN, prompt.video_levels())
+        if prunes_images and prompt.images:
+            _, levels_MJD = prompt.image_levels() or (None, None)
+            its_shapes = _take(adapter, of_images, prompt.images)
+            its += find_spans(adapter, ids_1N, its_shapes, positions_RN, levels_MJD, adapter.image_token_id)
+        spans.append(sorted(its, key=lambda span: span.start))
     frames = [span.frames for its in spans for span in its]
     towers = iter(tap.towers(frames) if tap and frames else [None] * len(frames))
-    depth = len(adapter.language_model.layers)
-    return [
-        feed_videos(prompt.embeddings_BND, its, depth, visual, seed, [next(towers) for _ in its], prompt.image_levels())
-        if its
-        else unpruned(prompt.embeddings_BND, prompt.positions_RN, prompt.image_levels())
-        for prompt, its in zip(prompts, spans, strict=True)
-    ]
+    depth, fed = len(adapter.language_model.layers), []
+    for prompt, its in zip(prompts, spans, strict=True):
+        kept = None if prunes_images else prompt.image_levels()
+        if its:
+            inside = [next(towers) for _ in its]
+            fed.append(feed_videos(prompt.embeddings_BND, its, depth, visual, seed, inside, kept))
+        else:
+            fed.append(unpruned(prompt.embeddings_BND, prompt.positions_RN, kept))
+    return fed
 
 
-def _last(adapter: Adapter, shapes: list[Shape], rows: int) -> list[Shape]:
-    """The last shapes, as many as have so many rows."""
-    return _take(adapter, shapes[::-1], rows)[::-1]
+def _require_prunable(adapter: Adapter, shapes: list[Shape], rows: int, visual: VisualPruner | None, tap: Any) -> None:
+    """ValueError where images are no plain grids of tokens, or the method needs the inside of the tower."""
+    if sum(adapter.arranged(shape[0], shape[1:]).rows for shape in shapes) != rows:
+        raise ValueError(
+            f"images='prune' takes images that are one grid of tokens, which {type(adapter).__name__}'s are not (tiles "
+            "and newlines): use images='keep'"
+        )
+    if tap is not None:
+        raise ValueError(
+            f"{type(visual).__name__} looks into the vision tower, of which only the videos' part is at hand: use "
+            "images='keep'"
+        )
 
 
 def _take(adapter: Adapter, shapes: list[Shape], rows: int) -> list[Shape]:
