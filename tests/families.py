@@ -135,8 +135,9 @@ def llava_video() -> tuple[torch.nn.Module, Mapping]:
 
 def internvl() -> tuple[torch.nn.Module, dict]:
     torch.manual_seed(0)
+    start, end, pad = 260, 261, 262
     language = Qwen2Config(
-        vocab_size=200,
+        vocab_size=264,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=DEPTH,
@@ -157,13 +158,16 @@ def internvl() -> tuple[torch.nn.Module, dict]:
     config = InternVLConfig(
         vision_config=tower,
         text_config=language,
-        image_token_id=199,
+        image_token_id=pad,
         image_seq_length=SIDE**2,
         tie_word_embeddings=False,
     )
     model = InternVLForConditionalGeneration(config).eval()
     model.generation_config.eos_token_id = None
-    video = [one for number in range(FRAMES) for one in [20 + number, 198, *[199] * SIDE**2, 197]]
+    embeddings = model.model.vision_tower.embeddings
+    for weight in (embeddings.cls_token, embeddings.position_embeddings):  # the class begins with zeros
+        torch.nn.init.normal_(weight, std=0.2)
+    video = [one for number in range(FRAMES) for one in [20 + number, 30, start, *[pad] * SIDE**2, end]]
     ids = torch.tensor([[*SYSTEM, *video, *QUESTION]])
     return model, {"input_ids": ids, "pixel_values": still_with_noise(3, 16 * SIDE, 16 * SIDE)}
 

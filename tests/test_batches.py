@@ -68,8 +68,8 @@ def qwen(name: str):
 
 def internvl(model, inputs):  # noqa: F811
     """The shorter video loses its last frames, since all are numbered from the first."""
-    first, (at, per_frame) = inputs["input_ids"][0], CUT["qwen3_vl"]
-    second = torch.cat([first[: at + FEWER * per_frame], torch.tensor(LONGER)])
+    first, per_frame = inputs["input_ids"][0], SIDE**2 + 4
+    second = torch.cat([first[: len(SYSTEM) + FEWER * per_frame], torch.tensor(LONGER)])
     videos = inputs["pixel_values"], inputs["pixel_values"][:FEWER].flip(-1)
     calls = [{"input_ids": one[None], "pixel_values": its} for one, its in zip((first, second), videos, strict=True)]
     return calls, padded([first, second]) | {"pixel_values": torch.cat(videos)}

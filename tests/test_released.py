@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkpoints import TOWER, write_llava_video, write_pllava, write_qwen
+from checkpoints import TOWER, write_internvl, write_llava_video, write_pllava, write_qwen
 from hub_home import FIXTURES, copied, run
 from transformers import AutoTokenizer
 
@@ -37,6 +37,9 @@ def family(name, folder):
         write_qwen(folder, name[:-3])
         sizes = ["model.frames=16", "++model.min_pixels=2304", "++model.max_pixels=2304"]
         return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes]
+    if name == "internvl3_8b":
+        write_internvl(folder)
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", "model.frames=8"]
     if name == "llava_video_7b":
         write_llava_video(folder)
         tower = ",".join(f"{field}:{value}" for field, value in TOWER.items())
@@ -78,7 +81,7 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llava_video_7b", "qwen2_5_vl_7b", "qwen3_vl_8b"])
+@pytest.mark.parametrize("name", ["llava_video_7b", "qwen2_5_vl_7b", "qwen3_vl_8b", "internvl3_8b"])
 def test_the_newer_families_answer_two_benchmarks(home, tmp_path, name):
     rows = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05", "vidcom2"]
     arguments = [*family(name, tmp_path / "weights"), "benchmarks=[videomme,nextqa]", f"rows=[{','.join(rows)}]"]

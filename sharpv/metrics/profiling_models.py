@@ -123,7 +123,7 @@ def _qwen3_vl(width: int, feed_forward: int, tower: dict[str, Any], tied: bool):
 
 
 def _internvl3_8b() -> InternVLConfig:
-    """InternVL3 8B with the class's own vision tower (InternViT 300M, 448 pixels, 24 layers), with biases in attention."""
+    """InternVL3 8B with the class's own tower (InternViT 300M, 448 pixels, 24 layers), with biases in attention."""
     text = _decoder(3584, 18944, 28, 28, 4, 151674, 1e6) | {"model_type": "qwen2"}
     return InternVLConfig(text_config=text, vision_config={"attention_bias": True}, tie_word_embeddings=False)
 

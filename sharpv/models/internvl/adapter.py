@@ -18,8 +18,8 @@ from sharpv.models.llava_onevision.adapter import TowerTap
 from sharpv.runtime.adapter import Geometry, Shape, Vision
 from sharpv.tokens import Tower
 
-DIGITS = 3
-"""By how many tokens the numbers of two frames may differ in length."""
+FRONT = 2
+"""Rows in front of every frame that are the same: the end of its number's text and the start of a picture."""
 
 
 @dataclass
@@ -28,8 +28,8 @@ class InternVL:
 
     The class knows pictures alone. The frames of a video are those whose texts in front differ, as the model's own
     processor numbers them; where a text comes again, the next video has begun. Pictures that cannot be frames are
-    refused: in tiles, several with the same text between, or with text of another length; a single image of one tile
-    beside a video may count as its frame.
+    refused: in tiles, not numbered, or behind other text than frames. Not told apart, since nothing in the ids does: a
+    list of numbered images from a video, and a video of one frame from the first frame of the video behind it.
     """
 
     model: Any
@@ -134,13 +134,12 @@ class InternVL:
                 seen = set()
             seen.add(text)
         videos = list(pairwise([*starts, len(places) // size]))
-        for start, stop in videos:
-            lengths = [len(text) for text in between[start : stop - 1]]
-            if (stop == start + 1 and len(videos) > 1) or (lengths and max(lengths) - min(lengths) > DIGITS):
-                raise ValueError(
-                    f"the {len(between) + 1} pictures of a prompt are no frames of videos, between which the model's "
-                    "own processor puts their numbers: leave images out beside a video"
-                )
+        fronts = {tuple(ids[max(0, places[at] - FRONT) : places[at]]) for at in cuts[:-1] if places}
+        if len(fronts) > 1 or (len(videos) > 1 and any(stop == start + 1 for start, stop in videos)):
+            raise ValueError(
+                f"the {len(between) + 1} pictures of a prompt are no frames of videos, which the model's own processor "
+                "numbers one by one: leave images out beside a video"
+            )
         return [stop - start for start, stop in videos if stop > start]
 
 
