@@ -28,6 +28,8 @@ from sharpv.tiny.build import CHECKPOINT
 
 TOKENIZER = Path(__file__).parent / "golden" / "pllava" / "tokenizer.json.gz"
 FRAMES, SIDE, RANK, STOP = 16, 3, 4, 2
+END = 256
+"""Id of the token behind an answer in tokenizers of bytes."""
 
 
 def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
@@ -99,8 +101,14 @@ def released_name(name: str) -> str:
     return plain if "vision_model." in plain else plain.replace("vision_tower.", "vision_tower.vision_model.")
 
 
+def end_soon(model) -> None:
+    """Let one of the two tokens that end an answer stand out, whichever way the states point."""
+    ends = model.lm_head.weight.data[END : END + 2]
+    ends[:] = 4 * torch.stack([ends[0], -ends[0]])
+
+
 def write_tokenizer(folder: Path, specials: list[str], **settings) -> None:
-    """A byte-level tokenizer whose ids 256 and up are these."""
+    """A byte-level tokenizer whose ids from END on are these."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
@@ -112,6 +120,7 @@ def write_tokenizer(folder: Path, specials: list[str], **settings) -> None:
 def write_qwen(folder: Path, name: str) -> None:
     """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
     model, _ = FAMILIES[name]()
+    end_soon(model)
     model.save_pretrained(folder)
     specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>"]
     write_tokenizer(folder, [*specials, "<|image_pad|>", "<|video_pad|>"])
@@ -122,6 +131,7 @@ def write_qwen(folder: Path, name: str) -> None:
 def write_internvl(folder: Path) -> None:
     """An InternVL folder in transformers' layout, as `write_qwen`."""
     model, _ = FAMILIES["internvl"]()
+    end_soon(model)
     model.save_pretrained(folder)
     pictures = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<video>", *pictures.values()]

@@ -18,6 +18,7 @@ from sharpv.tiny.build import CHECKPOINT
 
 BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
 ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]
+BOTH_ENDS = "model.stop_tokens=['<|im_end|>','<|endoftext|>']"
 REVISION = "a" * 40
 """A commit of the hub, by which a snapshot's folder is named."""
 UNREADABLE = 2 + 2
@@ -36,10 +37,10 @@ def family(name, folder):
     if name.startswith("qwen"):
         write_qwen(folder, name[:-3])
         sizes = ["model.frames=16", "++model.min_pixels=2304", "++model.max_pixels=2304"]
-        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes, BOTH_ENDS]
     if name == "internvl3_8b":
         write_internvl(folder)
-        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", "model.frames=8"]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", "model.frames=8", BOTH_ENDS]
     if name == "llava_video_7b":
         write_llava_video(folder)
         tower = ",".join(f"{field}:{value}" for field, value in TOWER.items())

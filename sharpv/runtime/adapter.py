@@ -87,7 +87,7 @@ class Adapter(Protocol):
         ...
 
     def geometry(self, rows: int, shape: Shape | None = None) -> Geometry:
-        """Geometry of a video that takes this many rows; `shape` of its tokens where the model's videos differ in it.
+        """Geometry of a video that takes this many rows; `shape` of its tokens where `shapes` tells it.
 
         ValueError where none fits.
         """
@@ -117,5 +117,5 @@ class Adapter(Protocol):
 
     def shapes(self) -> AbstractContextManager[list[Shape]]:
         """A context manager whose list holds the shape of each video that the tower encodes meanwhile; it stays empty
-        where all of a model's videos have one grid."""
+        where all of a model's videos have one grid and each is one run of rows."""
         ...
