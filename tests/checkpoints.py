@@ -14,6 +14,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPVisionConfig,
+    InternVLVideoProcessor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -27,6 +28,8 @@ from sharpv.tiny.build import CHECKPOINT
 
 TOKENIZER = Path(__file__).parent / "golden" / "pllava" / "tokenizer.json.gz"
 FRAMES, SIDE, RANK, STOP = 16, 3, 4, 2
+END = 256
+"""Id of the token behind an answer in tokenizers of bytes."""
 
 
 def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
@@ -98,19 +101,45 @@ def released_name(name: str) -> str:
     return plain if "vision_model." in plain else plain.replace("vision_tower.", "vision_tower.vision_model.")
 
 
-def write_qwen(folder: Path, name: str) -> None:
-    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
-    model, _ = FAMILIES[name]()
-    model.save_pretrained(folder)
-    specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>"]
-    specials += ["<|image_pad|>", "<|video_pad|>"]
+def end_soon(model) -> None:
+    """Let one of the two tokens that end an answer stand out, whichever way the states point."""
+    ends = model.lm_head.weight.data[END : END + 2]
+    ends[:] = 4 * torch.stack([ends[0], -ends[0]])
+
+
+def write_tokenizer(folder: Path, specials: list[str], **settings) -> None:
+    """A byte-level tokenizer whose ids from END on are these."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
     tokenizer.add_special_tokens(specials)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>").save_pretrained(folder)
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", **settings)
+    made.save_pretrained(folder)
+
+
+def write_qwen(folder: Path, name: str) -> None:
+    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
+    model, _ = FAMILIES[name]()
+    end_soon(model)
+    model.save_pretrained(folder)
+    specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>"]
+    write_tokenizer(folder, [*specials, "<|image_pad|>", "<|video_pad|>"])
     kind = Qwen3VLVideoProcessor if name == "qwen3_vl" else Qwen2VLVideoProcessor
     kind(patch_size=4, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
+
+
+def write_internvl(folder: Path) -> None:
+    """An InternVL folder in transformers' layout, as `write_qwen`."""
+    model, _ = FAMILIES["internvl"]()
+    end_soon(model)
+    model.save_pretrained(folder)
+    pictures = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<video>", *pictures.values()]
+    write_tokenizer(folder, specials, extra_special_tokens=pictures | {"video_token": "<video>"})
+    height, width = model.config.vision_config.image_size
+    InternVLVideoProcessor(
+        size={"height": height, "width": width}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    ).save_pretrained(folder)
 
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "image_size": 96, "patch_size": 8}

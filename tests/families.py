@@ -6,6 +6,9 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -130,4 +133,43 @@ def llava_video() -> tuple[torch.nn.Module, Mapping]:
     return model, EncodedAtTheCall(adapter, ids, Clip(pixels_TCHW, tuple(map(float, range(FRAMES)))))
 
 
-FAMILIES = {"llava_video": llava_video, "qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl}
+def internvl() -> tuple[torch.nn.Module, dict]:
+    torch.manual_seed(0)
+    start, end, pad = 260, 261, 262
+    language = Qwen2Config(
+        vocab_size=264,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+        initializer_range=0.08,
+    )
+    tower = InternVLVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=(16 * SIDE, 16 * SIDE),
+        patch_size=(8, 8),
+        initializer_range=0.2,
+    )
+    config = InternVLConfig(
+        vision_config=tower,
+        text_config=language,
+        image_token_id=pad,
+        image_seq_length=SIDE**2,
+        tie_word_embeddings=False,
+    )
+    model = InternVLForConditionalGeneration(config).eval()
+    model.generation_config.eos_token_id = None
+    embeddings = model.model.vision_tower.embeddings
+    for weight in (embeddings.cls_token, embeddings.position_embeddings):  # the class begins with zeros
+        torch.nn.init.normal_(weight, std=0.2)
+    video = [one for number in range(FRAMES) for one in [20 + number, 30, start, *[pad] * SIDE**2, end]]
+    ids = torch.tensor([[*SYSTEM, *video, *QUESTION]])
+    return model, {"input_ids": ids, "pixel_values": still_with_noise(3, 16 * SIDE, 16 * SIDE)}
+
+
+FAMILIES = {"llava_video": llava_video, "qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl, "internvl": internvl}

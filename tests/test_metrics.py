@@ -9,7 +9,15 @@ from families import FAMILIES, FRAMES
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.cache_utils import DynamicCache
 
-from sharpv.metrics.flops import LanguageShape, eq5_prefill, exact_decode, exact_prefill, exact_vision, stage_flops
+from sharpv.metrics.flops import (
+    LanguageShape,
+    both_sides,
+    eq5_prefill,
+    exact_decode,
+    exact_prefill,
+    exact_vision,
+    stage_flops,
+)
 from sharpv.metrics.memory import PeakClock, peak_memory, weight_bytes
 from sharpv.metrics.profiling_models import build, shape_config
 from sharpv.metrics.timing import HOST_CLOCKS, Spread, StageClock
@@ -17,7 +25,7 @@ from sharpv.models import adapter_for
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 TEXT = 80
-GEOMETRIES = [("tiny", 8), ("llava_ov_0_5b", 32), ("llava_ov_7b", 32), ("pllava_7b", 16)]
+GEOMETRIES = [("tiny", 8), ("llava_ov_0_5b", 32), ("llava_ov_7b", 32), ("pllava_7b", 16), ("internvl3_8b", 32)]
 
 
 def test_eq5_gives_the_papers_dense_seven_billion_number():
@@ -54,10 +62,11 @@ def test_exact_prefill_and_decode_equal_a_counter_on_the_real_modules(geometry):
 def test_exact_vision_equals_a_counter_on_the_real_tower(geometry):
     model, frames, _ = geometry
     vision = model.config.vision_config
-    pixels_TCHW = torch.empty(frames, vision.num_channels, vision.image_size, vision.image_size, device=META)
+    pixels_TCHW = torch.empty(frames, vision.num_channels, *both_sides(vision.image_size), device=META)
+    adapter = adapter_for(model)
     with FlopCounterMode(display=False) as counter:
-        adapter_for(model).encode(pixels_TCHW)
-    expected = exact_vision(vision, frames, model.config.text_config.hidden_size)
+        adapter.encode(pixels_TCHW)
+    expected = exact_vision(vision, frames, model.config.text_config.hidden_size, adapter.grid)
     assert expected == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkpoints import TOWER, write_llava_video, write_pllava, write_qwen
+from checkpoints import TOWER, write_internvl, write_llava_video, write_pllava, write_qwen
 from hub_home import FIXTURES, copied, run
 from transformers import AutoTokenizer
 
@@ -18,6 +18,7 @@ from sharpv.tiny.build import CHECKPOINT
 
 BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
 ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]
+BOTH_ENDS = "model.stop_tokens=['<|im_end|>','<|endoftext|>']"
 REVISION = "a" * 40
 """A commit of the hub, by which a snapshot's folder is named."""
 UNREADABLE = 2 + 2
@@ -36,7 +37,10 @@ def family(name, folder):
     if name.startswith("qwen"):
         write_qwen(folder, name[:-3])
         sizes = ["model.frames=16", "++model.min_pixels=2304", "++model.max_pixels=2304"]
-        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes, BOTH_ENDS]
+    if name == "internvl3_8b":
+        write_internvl(folder)
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", "model.frames=8", BOTH_ENDS]
     if name == "llava_video_7b":
         write_llava_video(folder)
         tower = ",".join(f"{field}:{value}" for field, value in TOWER.items())
@@ -78,7 +82,7 @@ def test_four_benchmarks_run_and_unreadable_videos_are_error_rows(home, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llava_video_7b", "qwen2_5_vl_7b", "qwen3_vl_8b"])
+@pytest.mark.parametrize("name", ["llava_video_7b", "qwen2_5_vl_7b", "qwen3_vl_8b", "internvl3_8b"])
 def test_the_newer_families_answer_two_benchmarks(home, tmp_path, name):
     rows = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05", "vidcom2"]
     arguments = [*family(name, tmp_path / "weights"), "benchmarks=[videomme,nextqa]", f"rows=[{','.join(rows)}]"]

@@ -19,7 +19,7 @@ from sharpv import paths
 from sharpv.commands.run import grid
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
-from sharpv.metrics.flops import LanguageShape, exact_prefill, exact_vision
+from sharpv.metrics.flops import LanguageShape, exact_prefill, exact_vision, patch_grid
 from sharpv.metrics.profiling.synthetic import QWEN_FRAME
 from sharpv.metrics.profiling_models import shape_config
 from sharpv.reports.store import read_samples
@@ -152,7 +152,7 @@ def gpu_gb(model: Any, assumed: DictConfig) -> float:
     shape, rows, config = _shape(model, assumed)
     vision, (frames, grid) = config.vision_config, _frames(model, config)
     merge = getattr(vision, "spatial_merge_size", None)
-    patches = frames * (math.prod(grid) * merge**2 if merge else (vision.image_size // vision.patch_size) ** 2)
+    patches = frames * (math.prod(grid) * merge**2 if merge else math.prod(patch_grid(vision)))
     tower = patches * (4 * vision.hidden_size + 2 * vision.intermediate_size)
     decoder = rows[0] * (4 * shape.width + 3 * shape.feed_forward)
     kv = sum(rows) * 2 * shape.kv_heads * shape.head_width
@@ -175,7 +175,10 @@ def _frames(model: Any, config: Any) -> tuple[int, tuple[int, int]]:
     if hasattr(vision, "spatial_merge_size"):
         factor = vision.patch_size * vision.spatial_merge_size
         return -(-model.frames // vision.temporal_patch_size), (QWEN_FRAME[0] // factor, QWEN_FRAME[1] // factor)
-    side = vision.image_size // vision.patch_size / 2
+    if ratio := getattr(config, "downsample_ratio", None):
+        height, width = patch_grid(vision)
+        return model.frames, (round(height * ratio), round(width * ratio))
+    side = patch_grid(vision)[0] / 2
     side = math.floor(side) if getattr(model, "pooling", "bilinear") != "bilinear" else math.ceil(side)
     return model.frames, (side, side)
 

@@ -6,6 +6,7 @@ LM head on one row. `exact` equals a counter on the real modules, once the half 
 leaves out is put back (counters do not see it): `causal=False`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ def stage_flops(
     """Per stage for any model config with a `vision_config` and a `text_config`.
 
     frames: that the tower encodes. rows: computed by each layer in prefill. reads: per decode step, cached rows that
-    each layer reads, the new one not counted. grid: tokens of a frame, where a model's videos differ in it.
+    each layer reads, the new one not counted. grid: tokens of a frame, see `exact_vision`.
     """
     shape = LanguageShape.of(config.text_config)
     return StageFlops(
@@ -106,21 +107,38 @@ def exact_decode(shape: LanguageShape, read_rows: list[int]) -> float:
 
 
 def exact_vision(config: Any, frames: int, language_width: int, grid: tuple[int, int] | None = None) -> float:
-    """Of a tower with what stands between it and the decoder. grid: tokens of a frame, where videos differ in it."""
+    """Of a tower with what stands between it and the decoder. grid: tokens of a frame, for Qwen and InternVL, whose
+    tower's configuration does not tell how many patches a token is made of."""
     if hasattr(config, "spatial_merge_size"):
         assert grid is not None
         return _qwen_vision(config, frames, grid)
-    return _siglip_vision(config, frames, language_width)
+    cell = 1
+    if config.model_type == "internvl_vision":
+        assert grid is not None
+        cell = math.prod(patch_grid(config)) // math.prod(grid)
+    return _whole_frame_vision(config, frames, language_width, cell)
 
 
-def _siglip_vision(config: Any, frames: int, language_width: int) -> float:
-    """SigLIP or CLIP tower, two-layer projector on every patch; pooling left out (below 0.01%)."""
-    patches = (config.image_size // config.patch_size) ** 2
-    rows = patches + (1 if config.model_type == "clip_vision_model" else 0)
+def patch_grid(config: Any) -> tuple[int, int]:
+    """Rows and columns of the patches of a tower whose pictures are all of one size."""
+    (height, width), (patch_height, patch_width) = both_sides(config.image_size), both_sides(config.patch_size)
+    return height // patch_height, width // patch_width
+
+
+def both_sides(size: Any) -> tuple[int, int]:
+    """Height and width, where a configuration may give one number for both."""
+    return (size[0], size[1]) if isinstance(size, list | tuple) else (size, size)
+
+
+def _whole_frame_vision(config: Any, frames: int, language_width: int, cell: int) -> float:
+    """SigLIP, CLIP or InternVL's tower, and a two-layer projector on every `cell` patches side by side; pooling left
+    out (below 0.01%)."""
+    patches = math.prod(patch_grid(config))
+    rows = patches + (1 if config.model_type in ("clip_vision_model", "internvl_vision") else 0)
     d, m = config.hidden_size, config.intermediate_size
-    patch = 2 * patches * config.num_channels * config.patch_size**2 * d
+    patch = 2 * patches * config.num_channels * math.prod(both_sides(config.patch_size)) * d
     layer = 2 * rows * 4 * d * d + 4 * rows * rows * d + 4 * rows * d * m
-    projector = 2 * patches * (d * language_width + language_width * language_width)
+    projector = 2 * patches // cell * (cell * d * language_width + language_width * language_width)
     return float(frames * (patch + config.num_hidden_layers * layer + projector))
 
 

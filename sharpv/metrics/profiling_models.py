@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import (
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -120,6 +122,12 @@ def _qwen3_vl(width: int, feed_forward: int, tower: dict[str, Any], tied: bool):
     return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied)
 
 
+def _internvl3_8b() -> InternVLConfig:
+    """InternVL3 8B with the class's own tower (InternViT 300M, 448 pixels, 24 layers), with biases in attention."""
+    text = _decoder(3584, 18944, 28, 28, 4, 151674, 1e6) | {"model_type": "qwen2"}
+    return InternVLConfig(text_config=text, vision_config={"attention_bias": True}, tie_word_embeddings=False)
+
+
 def _decoder(width: int, feed_forward: int, depth: int, heads: int, kv_heads: int, vocabulary: int, theta: float):
     return {
         "vocab_size": vocabulary,
@@ -156,6 +164,7 @@ SHAPES: dict[str, Shape] = {
     ),
     "qwen3_vl_4b": Shape(Qwen3VLForConditionalGeneration, lambda: _qwen3_vl(2560, 9728, SIGLIP2_LARGE, tied=True)),
     "qwen3_vl_8b": Shape(Qwen3VLForConditionalGeneration, lambda: _qwen3_vl(4096, 12288, SIGLIP2, tied=False)),
+    "internvl3_8b": Shape(InternVLForConditionalGeneration, _internvl3_8b),
 }
 
 

@@ -12,6 +12,7 @@ FAMILIES = {
     "llava_video": "sharpv.models.llava_video.adapter:LlavaVideo",
     "qwen2_5_vl": "sharpv.models.qwen_vl.adapter:QwenVL",
     "qwen3_vl": "sharpv.models.qwen_vl.adapter:QwenVL",
+    "internvl": "sharpv.models.internvl.adapter:InternVL",
 }
 """Where the adapter of a family is, imported when a model of it comes: a changed family leaves the others' answers."""
 WRAPPERS = {

@@ -87,7 +87,7 @@ class Adapter(Protocol):
         ...
 
     def geometry(self, rows: int, shape: Shape | None = None) -> Geometry:
-        """Geometry of a video that takes this many rows; `shape` of its tokens where the model's videos differ in it.
+        """Geometry of a video that takes this many rows; `shape` of its tokens where `shapes` tells it.
 
         ValueError where none fits.
         """
@@ -117,5 +117,5 @@ class Adapter(Protocol):
 
     def shapes(self) -> AbstractContextManager[list[Shape]]:
         """A context manager whose list takes the shape of each video that a call of the model brings meanwhile, behind
-        those of its images, if any; it may stay empty where a video is always one run of rows."""
+        those of its images, if any; it stays empty only where each run of video rows may be taken for a video."""
         ...

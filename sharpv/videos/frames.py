@@ -11,13 +11,14 @@ from sharpv.videos.container import by_pyav, by_pyav_from_start
 from sharpv.videos.other_decoders import by_decord, by_torchcodec
 from sharpv.videos.pictures import from_folder
 from sharpv.videos.sampled import Sampled
-from sharpv.videos.sampling import Evenly, EvenPairs, Listed, PerSecond, Sampling, Segments
+from sharpv.videos.sampling import Evenly, EvenPairs, Listed, Middles, PerSecond, Sampling, Segments
 
 __all__ = [
     "DECODERS",
     "EvenPairs",
     "Evenly",
     "Listed",
+    "Middles",
     "PerSecond",
     "Sampled",
     "Sampling",

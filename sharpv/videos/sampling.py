@@ -54,6 +54,25 @@ class Segments:
 
 
 @dataclass(frozen=True)
+class Middles:
+    """The middle of equal parts of the whole: transformers' InternVLVideoProcessor, as lmms-eval 0.7.3 calls it.
+
+    Deviation: of a video with fewer frames than `count` all are taken; the processor refuses it.
+    """
+
+    count: int
+    decoder: str = "pyav"
+
+    def indices(self, total: int, fps: float = 0.0) -> np.ndarray:
+        if total < 1:
+            raise ValueError("the video holds no frame")
+        import torch
+
+        part = total / min(self.count, total)
+        return torch.arange(part / 2, total, part).int().numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
 class PerSecond:
     """A frame a second, and where those are more than `count`, or with `always`, `count` of them evenly: lmms-eval's
     LLaVA-Video (0.7.3, models/simple/llava_vid.py, `always` is its force_sample)."""

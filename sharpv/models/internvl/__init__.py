@@ -1,0 +1,1 @@
+"""InternVL3 and InternVL3.5."""
