@@ -98,17 +98,22 @@ def released_name(name: str) -> str:
     return plain if "vision_model." in plain else plain.replace("vision_tower.", "vision_tower.vision_model.")
 
 
-def write_qwen(folder: Path, name: str) -> None:
-    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
-    model, _ = FAMILIES[name]()
-    model.save_pretrained(folder)
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token a byte and Qwen's special tokens, with the ids that the small Qwen models have for them."""
     specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>"]
     specials += ["<|image_pad|>", "<|video_pad|>"]
     vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
     tokenizer.add_special_tokens(specials)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>").save_pretrained(folder)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def write_qwen(folder: Path, name: str) -> None:
+    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
+    model, _ = FAMILIES[name]()
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
     kind = Qwen3VLVideoProcessor if name == "qwen3_vl" else Qwen2VLVideoProcessor
     kind(patch_size=4, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
 
