@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    AutoTokenizer,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -136,5 +136,7 @@ def write_llava_video(folder: Path) -> None:
     config = {"model_type": "llava_qwen", "mm_newline_position": "grid", "rope_theta": 1e4}
     config |= {field: getattr(text, field) for field in LANGUAGE}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(CHECKPOINT / file, folder)
+    # The released tokenizer has a second token that ends an answer.
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+    tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
+    tokenizer.save_pretrained(folder)

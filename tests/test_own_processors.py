@@ -17,7 +17,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from sharpv import Pruner, SharpV, VisualSharpV
+from sharpv import Pruner, VisualSharpV
 from sharpv.models import adapter_for
 from sharpv.videos.frames import read_video
 
@@ -145,7 +145,9 @@ def hidden(model, inputs, report) -> torch.Tensor:
 @torch.no_grad()
 def stock_with_rows_hidden(model, inputs, mask_BN, tokens_BK) -> torch.Tensor:
     """Logits (B, K, V) of the stock model for given tokens, each row in its place of the dense prompt."""
-    about = {name: inputs[name] for name in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts") if name in inputs}
+    about = {
+        name: inputs[name] for name in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts") if name in inputs
+    }
     positions_3BN, _ = model.model.get_rope_index(
         inputs["input_ids"], inputs["mm_token_type_ids"], attention_mask=inputs["attention_mask"], **about
     )
