@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from families import FAMILIES
@@ -18,7 +19,10 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
 
@@ -109,13 +113,33 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
+PICTURE = 48 * 48
+"""Pixels of a picture of 6 x 6 tokens for the small Qwen models."""
+TEMPLATE = """{% for turn in messages %}<|im_start|>{{ turn['role'] }}
+{% for part in turn['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<|vision_start|><|\
+{{ part['type'] }}_pad|><|vision_end|>{% endif %}{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def qwen_processor(name: str) -> Any:
+    """The stock processor of a small Qwen model; Qwen3's bounds are of a whole video's pixels."""
+    cut = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "cap_pixels_per_frame": False}
+    picture = {"shortest_edge": PICTURE, "longest_edge": PICTURE}
+    images = Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, size=picture)
+    if name == "qwen2_5_vl":
+        videos = Qwen2VLVideoProcessor(**cut, size=picture)
+        return Qwen2_5_VLProcessor(images, byte_tokenizer(), videos, chat_template=TEMPLATE)
+    whole = {"shortest_edge": 2 * PICTURE, "longest_edge": 8 * PICTURE}
+    videos = Qwen3VLVideoProcessor(**cut, size=whole)
+    return Qwen3VLProcessor(images, byte_tokenizer(), videos, chat_template=TEMPLATE)
+
+
 def write_qwen(folder: Path, name: str) -> None:
-    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
+    """A Qwen folder as released: stock names, byte-level tokenizer, processor; `name` is its model_type."""
     model, _ = FAMILIES[name]()
     model.save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    kind = Qwen3VLVideoProcessor if name == "qwen3_vl" else Qwen2VLVideoProcessor
-    kind(patch_size=4, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
+    qwen_processor(name).save_pretrained(folder)
 
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "image_size": 96, "patch_size": 8}

@@ -1,33 +1,31 @@
-"""`with Pruner(...)(model)` around inputs that the family's own processor made of decoded frames, as users make them.
+"""`with Pruner(...)(model)` around inputs that the family's own processor made of decoded frames, as users make them,
+and as docs/families.md shows.
 
 Shape suffixes: B batch, N rows of the dense prompt, K kept rows, V vocabulary.
 """
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import byte_tokenizer
+from checkpoints import TOWER, qwen_processor, write_llava_video, write_qwen
 from families import FAMILIES
-from transformers import (
-    Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
-    Qwen3VLProcessor,
-    Qwen3VLVideoProcessor,
-)
+from omegaconf import OmegaConf
+from test_documented_commands import FENCED
 
-from sharpv import Pruner, VisualSharpV
+from sharpv import MemorySharpV, Pruner, SharpV, VisualSharpV
+from sharpv.configuration import configure
+from sharpv.metrics.timing import StageClock
 from sharpv.models import adapter_for
+from sharpv.paths import REPOSITORY
+from sharpv.runtime.attach import layer_hooks
+from sharpv.runtime.decode import generate
+from sharpv.runtime.prompt import feed
 from sharpv.videos.frames import read_video
 
 VIDEOS = Path(__file__).parent / "fixtures" / "own_task" / "videos"
-PICTURE = 48 * 48
-TEMPLATE = """{% for turn in messages %}<|im_start|>{{ turn['role'] }}
-{% for part in turn['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<|vision_start|><|\
-{{ part['type'] }}_pad|><|vision_end|>{% endif %}{% endfor %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
 
 
 def decoded(name: str, frames: int = 8, fps: float | None = None) -> tuple[list, dict]:
@@ -49,16 +47,7 @@ def model(family):
 
 @pytest.fixture(scope="module")
 def processor(family):
-    """The stock classes over pictures of 6 x 6 tokens; Qwen3's bounds are of a whole video's pixels."""
-    cut = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
-    picture = {"shortest_edge": PICTURE, "longest_edge": PICTURE}
-    images = Qwen2VLImageProcessor(**cut, size=picture)
-    if family == "qwen2_5_vl":
-        videos = Qwen2VLVideoProcessor(**cut, size=picture, fps=4)
-        return Qwen2_5_VLProcessor(images, byte_tokenizer(), videos, chat_template=TEMPLATE)
-    whole = {"shortest_edge": 2 * PICTURE, "longest_edge": 8 * PICTURE}
-    videos = Qwen3VLVideoProcessor(**cut, size=whole, fps=4, cap_pixels_per_frame=False)
-    return Qwen3VLProcessor(images, byte_tokenizer(), videos, chat_template=TEMPLATE)
+    return qwen_processor(family)
 
 
 def asked(processor, *shown: str, question: str = "What moves?") -> str:
@@ -77,7 +66,7 @@ def as_given(processor):
 
 
 def sampled_by_the_processor(processor):
-    return made(processor, asked(processor, "video"), [decoded("one.mp4")], do_sample_frames=True)
+    return made(processor, asked(processor, "video"), [decoded("one.mp4")], do_sample_frames=True, fps=4)
 
 
 def slow(processor):
@@ -178,3 +167,77 @@ def test_answers_are_the_stock_models_with_the_dropped_tokens_hidden(model, proc
     torch.testing.assert_close(stock_with_rows_hidden(model, inputs, mask_BN, tokens), logits, atol=2e-4, rtol=1e-4)
     everything = stock_with_rows_hidden(model, inputs, inputs["attention_mask"], dense_tokens)
     torch.testing.assert_close(everything, dense, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("make", "seconds"), [(as_given, 0.25), (sampled_by_the_processor, 0.5), (slow, 20.0)])
+def test_times_are_those_of_the_video(family, processor, make, seconds):
+    inputs = make(processor)
+    if family == "qwen2_5_vl":
+        assert inputs["second_per_grid_ts"].tolist() == [seconds]
+    else:
+        times = re.findall("<([0-9.]+) seconds>", processor.decode(inputs["input_ids"][0]))
+        assert len(times) == inputs["video_grid_thw"][0, 0]
+        assert float(times[1]) - float(times[0]) == pytest.approx(seconds, rel=0.5)
+
+
+@pytest.mark.parametrize("make", [as_given, sampled_by_the_processor, beside_images], ids=lambda make: make.__name__)
+def test_the_memory_stage_acts_behind_the_first_token(model, processor, make):
+    inputs = make(processor)
+    with Pruner(VisualSharpV())(model) as visual:
+        first = generated(model, inputs)[0][:, 0]
+    with SharpV(memory=MemorySharpV(threshold=0.9))(model) as report:
+        logits, _ = generated(model, inputs)
+    assert torch.equal(logits[:, 0], first)
+    assert report.layout.frames == inputs["video_grid_thw"][0, 0]
+    assert report.vr == visual.vr < 1
+    assert report.mr < 1 == visual.mr
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"])
+def test_the_documented_call_of_a_qwen_model_runs(name, tmp_path, monkeypatch, capsys):
+    write_qwen(tmp_path / "weights", "qwen3_vl" if "Qwen3" in name else "qwen2_5_vl")
+    shown, _ = documented()
+    run(shown.replace('"Qwen/Qwen3-VL-4B-Instruct"', f'"{tmp_path / "weights"}"'), tmp_path, monkeypatch)
+    # 32 frames are 16 pairs of 6 x 6 tokens, or for Qwen3-VL as many as its bound on a video's pixels leaves.
+    grid = (3, 3) if "Qwen3" in name else (6, 6)
+    assert f"of {16 * grid[0] * grid[1]} visual tokens fed" in capsys.readouterr().out
+
+
+def test_the_documented_call_of_llava_video_answers_what_the_suite_answers(tmp_path, monkeypatch, capsys):
+    write_llava_video(tmp_path / "weights")
+    settings = configure.load("model", "llava_video_7b")
+    small = {
+        "path": str(tmp_path / "weights"),
+        "dtype": "float32",
+        "frames": 8,
+        "tower": TOWER,
+        "repetition_penalty": 1,
+    }
+    monkeypatch.setattr(configure, "load", lambda group, name: OmegaConf.merge(settings, small))
+    _, shown = documented()
+    names = run(shown, tmp_path, monkeypatch)
+    said = capsys.readouterr().out
+    assert "of 288 visual tokens fed" in said
+    assert "vision tower left out" in said
+    loaded, method = names["loaded"], Pruner.of("sharpv_adaptive")
+    with torch.inference_mode(), layer_hooks(loaded.adapter) as hooks:
+        embeddings, span, _ = loaded.embed("What is moving?", loaded.adapter.encode(names["pixels"]), names["pixels"])
+        fed = feed(embeddings, span, 4, method.visual, 0)
+        ids, report = generate(loaded.adapter, hooks, fed, method.memory, loaded.greedy(32), StageClock(loaded.device))
+    assert names["ids"][0, names["prompt"].shape[1] :].tolist() == ids
+    assert names["report"].visual_kv == report.visual_kv
+
+
+def documented() -> list[str]:
+    text = (REPOSITORY / "docs" / "families.md").read_text(encoding="utf-8")
+    return [code for language, _, code in FENCED.findall(text) if language == "python"]
+
+
+def run(code: str, folder: Path, monkeypatch) -> dict:
+    """What a documented block leaves, run in a folder with a video."""
+    shutil.copy(VIDEOS / "one.mp4", folder / "video.mp4")
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    exec(compile(code, "families.md", "exec"), names)
+    assert (folder / "kept.png").exists()
+    return names
