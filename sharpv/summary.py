@@ -40,7 +40,7 @@ def table(report: Any) -> str:
         *_columns(("frame", "seen", "kept", "VR"), frames),
         *_columns(("layer", "fed", "KV read", "MR"), layers),
         *([_stored(report)] if report.kv_bytes else []),
-        *_seconds(report.seconds, len(report.reads)),
+        *_seconds(report, len(report.reads)),
     ]
     if report.memory is not None and not acted(report):
         lines.append(_idle(report))
@@ -50,7 +50,7 @@ def table(report: Any) -> str:
 def tables(report: Any) -> str:
     """The table of each video of a report of several, and what they have in common."""
     parts = [f"video {place} of {len(report.videos)}\n{table(one)}" for place, one in enumerate(report.videos, 1)]
-    common = [_stored(report), *_seconds(report.seconds, len(report.videos[0].reads))]
+    common = [_stored(report), *_seconds(report, len(report.videos[0].reads))]
     return "\n\n".join([*parts, "\n".join(common)])
 
 
@@ -87,8 +87,8 @@ def film_strip(report: Any, frames: Any, title: str = "") -> Image.Image:
         raise ValueError(f"a film strip needs matplotlib ({error}): pip install matplotlib") from error
     layout = report.described()
     frames_THWC = np.stack([np.asarray(frame) for frame in frames])
-    together, left = divmod(len(frames_THWC), layout.frames)
-    if left or not together:
+    together = -(-len(frames_THWC) // layout.frames)
+    if not together or -(-len(frames_THWC) // together) != layout.frames:
         raise ValueError(f"{len(frames_THWC)} frames, but the model saw {layout.frames}: pass those that it was given")
     kept_N = torch.ones(layout.dense_visual, dtype=torch.bool)
     if layout.selection is not None:
@@ -128,11 +128,13 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if math.isclose(value, round(value)) else f"{value:.1f}"
 
 
-def _seconds(seconds: dict[str, float], steps: int) -> list[str]:
+def _seconds(report: Any, steps: int) -> list[str]:
+    seconds = report.seconds
     if "prefill" not in seconds:
         return []
     later = f", {seconds['decode']:.3f} for each of {steps} later ones" if "decode" in seconds else ""
-    return [f"seconds: {seconds['prefill']:.3f} to the first token, vision tower included{later}"]
+    tower = "vision tower left out, which ran before" if report.encoded_before else "vision tower included"
+    return [f"seconds: {seconds['prefill']:.3f} to the first token, {tower}{later}"]
 
 
 def _idle(report: Any) -> str:

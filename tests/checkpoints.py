@@ -2,8 +2,8 @@
 
 import gzip
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from families import FAMILIES
@@ -13,13 +13,17 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    AutoTokenizer,
     CLIPVisionConfig,
     InternVLVideoProcessor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
 
@@ -107,25 +111,56 @@ def end_soon(model) -> None:
     ends[:] = 4 * torch.stack([ends[0], -ends[0]])
 
 
-def write_tokenizer(folder: Path, specials: list[str], **settings) -> None:
-    """A byte-level tokenizer whose ids from END on are these."""
+QWEN = [
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+
+
+def byte_tokenizer(specials: list[str], **settings) -> PreTrainedTokenizerFast:
+    """A token a byte, and tokens whose ids from END on are these."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
     tokenizer.add_special_tokens(specials)
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", **settings)
-    made.save_pretrained(folder)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", **settings
+    )
+
+
+PICTURE = 48 * 48
+"""Pixels of a picture of 6 x 6 tokens for the small Qwen models."""
+TEMPLATE = """{% for turn in messages %}<|im_start|>{{ turn['role'] }}
+{% for part in turn['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<|vision_start|><|\
+{{ part['type'] }}_pad|><|vision_end|>{% endif %}{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def qwen_processor(name: str) -> Any:
+    """The stock processor of a small Qwen model; Qwen3's bounds are of a whole video's pixels."""
+    cut = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "cap_pixels_per_frame": False}
+    picture = {"shortest_edge": PICTURE, "longest_edge": PICTURE}
+    images = Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, size=picture)
+    if name == "qwen2_5_vl":
+        videos = Qwen2VLVideoProcessor(**cut, size=picture)
+        return Qwen2_5_VLProcessor(images, byte_tokenizer(QWEN), videos, chat_template=TEMPLATE)
+    whole = {"shortest_edge": 2 * PICTURE, "longest_edge": 8 * PICTURE}
+    videos = Qwen3VLVideoProcessor(**cut, size=whole)
+    return Qwen3VLProcessor(images, byte_tokenizer(QWEN), videos, chat_template=TEMPLATE)
 
 
 def write_qwen(folder: Path, name: str) -> None:
-    """A Qwen folder as released: stock names, byte-level tokenizer, processor settings; `name` is its model_type."""
+    """A Qwen folder as released: stock names, byte-level tokenizer, processor; `name` is its model_type."""
     model, _ = FAMILIES[name]()
     end_soon(model)
     model.save_pretrained(folder)
-    specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>"]
-    write_tokenizer(folder, [*specials, "<|image_pad|>", "<|video_pad|>"])
-    kind = Qwen3VLVideoProcessor if name == "qwen3_vl" else Qwen2VLVideoProcessor
-    kind(patch_size=4, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
+    qwen_processor(name).save_pretrained(folder)
 
 
 def write_internvl(folder: Path) -> None:
@@ -135,7 +170,8 @@ def write_internvl(folder: Path) -> None:
     model.save_pretrained(folder)
     pictures = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<video>", *pictures.values()]
-    write_tokenizer(folder, specials, extra_special_tokens=pictures | {"video_token": "<video>"})
+    tokenizer = byte_tokenizer(specials, extra_special_tokens=pictures | {"video_token": "<video>"})
+    tokenizer.save_pretrained(folder)
     height, width = model.config.vision_config.image_size
     InternVLVideoProcessor(
         size={"height": height, "width": width}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
@@ -160,5 +196,7 @@ def write_llava_video(folder: Path) -> None:
     config = {"model_type": "llava_qwen", "mm_newline_position": "grid", "rope_theta": 1e4}
     config |= {field: getattr(text, field) for field in LANGUAGE}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(CHECKPOINT / file, folder)
+    # The released tokenizer has a second token that ends an answer.
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+    tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
+    tokenizer.save_pretrained(folder)

@@ -9,8 +9,12 @@ from sharpv.tiny.benchmarks import write_benchmarks
 TASK = "tiny_mvbench_object_shape"
 
 
-def register():
+def register_model():
     paths.go_offline()
     for manifest in plugin.manifests():
         MODEL_REGISTRY_V2.register_manifest(manifest, overwrite=True)
+
+
+def register():
+    register_model()
     write_benchmarks(paths.tiny_data())

@@ -122,8 +122,8 @@ def test_the_score_of_a_question_is_read_where_there_is_one_and_never_made_up(it
 
 
 def test_an_answer_ends_at_the_first_stop_of_its_task():
-    assert any_task._until("B\n\nbecause", ["\n\n"]) == "B"
-    assert any_task._until("B", ["\n\n", ""]) == "B"
+    assert messages.until_stop("B\n\nbecause", {"until": "\n\n"}) == "B"
+    assert messages.until_stop("B", {"until": ["\n\n", ""]}) == "B"
 
 
 def test_settings_that_make_a_task_download_are_left_out_and_a_number_of_tokens_is_always_there():

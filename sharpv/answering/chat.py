@@ -11,15 +11,17 @@ from types import FrameType
 from typing import Any
 
 import torch
+from hydra.utils import get_class
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from omegaconf import DictConfig, OmegaConf
 
 from sharpv.answering import keys
 from sharpv.answering.encoding import tower_layers, vision_pass
+from sharpv.benchmarks.messages import NotAskedError, of_messages, until_stop
+from sharpv.benchmarks.samples import hash_of, seed_of
 from sharpv.configuration import by_name, configure
 from sharpv.metrics.timing import StageClock
-from sharpv.models.loaded import ModelConfig
 from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.decode import generate
 from sharpv.runtime.prompt import feed
@@ -29,9 +31,10 @@ from sharpv.videos.frames import read_video
 class SharpVModel(lmms):
     """Answers requests with one pruner; model and pruner are names of configs/model and configs/pruner.
 
-    Other model_args are fields of the model's configuration (`pretrained` is its `path`) or of one of the method's
-    stages: `model=llava_ov_7b,pretrained=FOLDER,dtype=float16,frames=16,pruner=fastv,keep_ratio=0.25`. ValueError for
-    any other, with the nearest.
+    Other model_args are fields of the model's configuration (`pretrained` is its `path`, `tower.hidden_size` a
+    part of one; `model.` may stand in front, as for run.py) or of one of the method's stages:
+    `model=llava_ov_7b,pretrained=FOLDER,dtype=float16,frames=16,pruner=fastv,keep_ratio=0.25`. ValueError for any
+    other, with the nearest.
 
     lmms-eval's `--use_cache` keys answers by the model_args as they are written, which say nothing of our code, of the
     weights or of what those names stand for. With it they must therefore hold `state=`, the hash of all these: a
@@ -48,31 +51,37 @@ class SharpVModel(lmms):
         settings, method = self._settings(configure.load("model", model), configure.load("pruner", pruner), given)
         self.row = configure.rows(method, settings)[0]
         chosen = configure.build(OmegaConf.to_container(settings, resolve=True))
-        self._require_state(state, keys.digest([keys.run_key(chosen, ""), self.row.hash])[:16])
+        if state is not None or _caches():
+            self._require_state(state, keys.digest([keys.run_key(chosen, ""), self.row.hash])[:16])
         self.loaded = chosen.load()
 
     @staticmethod
     def _settings(model: DictConfig, method: DictConfig, given: dict[str, Any]) -> tuple[DictConfig, DictConfig]:
         """Both configurations with the other model_args in the places of their own settings."""
+        given = {name.removeprefix("model."): value for name, value in given.items()}
         if "pretrained" in given:
             given = {"path": given["pretrained"], **given}
             del given["pretrained"]
-        of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(given)
-        left: dict[str, Any] = {name: value for name, value in given.items() if name not in of_model}
+        fields = {field.name for field in dataclasses.fields(get_class(model["_target_"]))}
+        changed, left = model.copy(), {}
+        for name, value in given.items():
+            if name.split(".")[0] in fields:
+                OmegaConf.update(changed, name, value, force_add=True)
+            else:
+                left[name] = value
         row: Any = OmegaConf.to_container(method)
         options = {f"{stage}_options": values for stage, values in by_name.placed(method.name, row, left).items()}
-        changed: Any = OmegaConf.merge(model, {name: given[name] for name in of_model})
         chosen: Any = OmegaConf.merge(method, options)
         return changed, chosen
 
     @staticmethod
     def _require_state(given: str | None, present: str) -> None:
-        if given is None and _caches():
+        if given is None:
             raise ValueError(
                 "--use_cache serves answers by model_args alone, also those of other code, weights or settings: add "
                 f"state={present} to model_args, or leave --use_cache out"
             )
-        if given not in (None, present):
+        if given != present:
             raise ValueError(
                 f"state={given} is another state of code, weights and settings than the present one, {present}: give "
                 "that one, and its answers are made anew"
@@ -89,18 +98,18 @@ class SharpVModel(lmms):
     @torch.inference_mode()
     def _answer(self, hooks, context, doc_to_messages, settings, doc_id, task, split) -> GenerationResult:
         loaded, doc = self.loaded, self.task_dict[task][split][doc_id]
-        content = [part for message in doc_to_messages(doc) for part in message["content"]]
-        videos = [part["url"] for part in content if part["type"] == "video"]
-        if len(videos) != 1:
-            raise ValueError(f"{task} question {doc_id} has {len(videos)} videos; exactly one is supported")
-        pixels = loaded.preprocess(read_video(Path(videos[0]), loaded.frames)).to(loaded.device)
+        try:
+            text, video = of_messages(doc_to_messages(doc))
+        except NotAskedError as error:
+            raise ValueError(f"{task} question {doc_id} cannot be asked: {error}") from error
+        pixels = loaded.preprocess(read_video(Path(video), loaded.frames)).to(loaded.device)
         vision, tower, _ = vision_pass(loaded, pixels, tower_layers(self.row))
-        embeddings, span, prompt = loaded.embed(context, vision, pixels)
+        embeddings, span, prompt = loaded.embed(text, vision, pixels)
         depth = len(loaded.adapter.language_model.layers)
-        fed = feed(embeddings, span, depth, self.row.visual, doc_id, tower)
+        fed = feed(embeddings, span, depth, self.row.visual, seed_of(task, doc_id, hash_of(doc)), tower)
         greedy = loaded.greedy(settings.get("max_new_tokens", 1024), prompt)
         ids, _ = generate(loaded.adapter, hooks, fed, self.row.memory, greedy, StageClock(loaded.device))
-        return GenerationResult(loaded.decode(ids), TokenCounts(fed.layout.length, len(ids)))
+        return GenerationResult(until_stop(loaded.decode(ids), settings), TokenCounts(fed.layout.length, len(ids)))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise ValueError("pruned VideoLLMs answer in text: only generate_until tasks are supported")

@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 from sharpv.benchmarks.availability import Finding, videos
 from sharpv.benchmarks.closed import NetworkClosedError, network_closed
 from sharpv.benchmarks.item_score import item_score, scores_row
-from sharpv.benchmarks.messages import NotAskedError, asked
-from sharpv.benchmarks.samples import Sample, _first, _leaves, local_data
+from sharpv.benchmarks.messages import NotAskedError, asked, until_stop
+from sharpv.benchmarks.samples import Sample, _first, _leaves, hash_of, local_data
 from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.benchmarks.task_kind import Kind, kind_of
 from sharpv.benchmarks.upstream import decord_stands_in
@@ -186,8 +186,8 @@ class AnyTask:
         """
         from sharpv.benchmarks.replay import evaluate
 
-        stops = {name: _stops(task) for name, task in self.tasks}
-        cut = {who: row | {"raw": _until(row.get("raw", ""), stops[who[0]])} for who, row in rows.items()}
+        settings = {name: task.config.generation_kwargs for name, task in self.tasks}
+        cut = {who: row | {"raw": until_stop(row.get("raw", ""), settings[who[0]])} for who, row in rows.items()}
         results: dict[str, Any] = {"samples": {}, "results": {}}
         if self.is_scored:
             with network_closed(), chdir(folder):
@@ -263,7 +263,6 @@ def _sample(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: dict[
     except FAILURES as error:
         text, gold = "", "" if scored else UNLABELLED
         video = Path(f"of {name} question {doc_id}: {_told(error)}"[:200].replace("/", "|"))
-    content = json.dumps(doc, sort_keys=True, default=str)
     return Sample(
         benchmark=str(benchmark.task),
         task=name,
@@ -272,7 +271,7 @@ def _sample(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: dict[
         video=video,
         gold=gold,
         max_new_tokens=int(task.config.generation_kwargs["max_new_tokens"]),
-        doc_hash=hashlib.sha256(content.encode()).hexdigest(),
+        doc_hash=hash_of(doc),
         doc=doc,
     )
 
@@ -316,16 +315,6 @@ def _aggregates(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "items": counted or None,
                 "higher_is_better": better.get(metric),
             }
-
-
-def _stops(task: Any) -> list[str]:
-    until = task.config.generation_kwargs.get("until") or []
-    return [until] if isinstance(until, str) else list(until)
-
-
-def _until(text: str, stops: list[str]) -> str:
-    """An answer up to the first stop that stands in it; the models generate without such stops."""
-    return text[: min([len(text), *(text.find(stop) for stop in stops if stop and stop in text)])]
 
 
 def _video_id(video: Path) -> str:

@@ -1,4 +1,5 @@
-"""One question of a foreign task as text and the path of one video, or why it cannot be asked so."""
+"""One question of a foreign task as text and the path of one video, or why it cannot be asked so; where its answer
+ends."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,22 @@ def asked(task: Any, doc: dict[str, Any]) -> tuple[str, str]:
     task's functions raise.
     """
     if callable(task.config.doc_to_messages):
-        return _of_messages(task.doc_to_messages(doc))
+        return of_messages(task.doc_to_messages(doc))
     visuals = task.doc_to_visual(doc)
     # A task that gives the path itself would be read letter by letter.
     visuals = [visuals] if isinstance(visuals, str | dict) else list(visuals or [])
     return str(task.doc_to_text(doc)), _one_video(visuals)
 
 
-def _of_messages(messages: list[dict[str, Any]]) -> tuple[str, str]:
+def until_stop(text: str, settings: dict[str, Any]) -> str:
+    """An answer up to the first stop of its task's generation settings; the models generate without such stops."""
+    until = settings.get("until") or []
+    stops = [until] if isinstance(until, str) else until
+    return text[: min([len(text), *(text.find(stop) for stop in stops if stop and stop in text)])]
+
+
+def of_messages(messages: list[dict[str, Any]]) -> tuple[str, str]:
+    """The same of messages as lmms-eval gives them to a chat model."""
     roles = [message["role"] for message in messages]
     if roles != ["user"]:
         raise NotAskedError(f"it has turns of {roles}: only one turn of a user can be asked")

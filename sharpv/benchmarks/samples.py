@@ -33,7 +33,17 @@ class Sample:
     @cached_property
     def seed(self) -> int:
         """Seed of this sample, the same for every row and run."""
-        return int(hashlib.sha256(f"{self.task}/{self.doc_id}/{self.doc_hash}".encode()).hexdigest()[:12], 16)
+        return seed_of(self.task, self.doc_id, self.doc_hash)
+
+
+def hash_of(doc: dict[str, Any]) -> str:
+    """sha256 of a question as its task holds it."""
+    return hashlib.sha256(json.dumps(doc, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def seed_of(task: str, doc_id: int, doc_hash: str) -> int:
+    """Seed of a question, for methods that draw numbers."""
+    return int(hashlib.sha256(f"{task}/{doc_id}/{doc_hash}".encode()).hexdigest()[:12], 16)
 
 
 def task_manager(prompt_profile: str) -> Any:
@@ -158,9 +168,8 @@ def _first(task: Any, limit: int | None) -> list[dict[str, Any]]:
 
 def _sample(benchmark: str, name: str, task: Any, doc_id: int, doc: dict[str, Any]) -> Sample:
     settings = task.config.generation_kwargs
-    content = json.dumps(doc, sort_keys=True, default=str)
     asked: dict[str, Any] = {"benchmark": benchmark, "task": name, "doc_id": doc_id, "doc": doc}
-    asked["doc_hash"] = hashlib.sha256(content.encode()).hexdigest()
+    asked["doc_hash"] = hash_of(doc)
     asked["max_new_tokens"] = int(settings["max_new_tokens"])
     try:
         if (reason := problem(doc)) is not None:

@@ -35,6 +35,7 @@ class Report:
     memory: MemoryPruner | None = None
     clock: StageClock | None = None
     generation: int = 0
+    encoded_before: bool = False
 
     def __str__(self) -> str:
         if self.videos:

@@ -44,6 +44,9 @@ class LlavaVideoModel(ModelConfig):
         video = tokenizer.convert_tokens_to_ids(VIDEO)
         model = load_llava_video(folder, video, getattr(torch, self.dtype), self.backend(), self.tower)
         model.config.sharpv |= {"pooling": self.pooling, "newline": self.newline}
+        stops = frozenset(map(tokenizer.convert_tokens_to_ids, self.stop_tokens))
+        # For `model.generate`: the folder's generation_config.json is not read.
+        model.generation_config.eos_token_id = sorted(stops)
         sampling = PerSecond(self.frames, self.decoder, self.force_sample)
         return Loaded(
             name=self.name,
@@ -53,7 +56,7 @@ class LlavaVideoModel(ModelConfig):
             frames=sampling,
             prompt=self.prompt,
             repetition_penalty=self.repetition_penalty,
-            stop_ids=frozenset(map(tokenizer.convert_tokens_to_ids, self.stop_tokens)),
+            stop_ids=stops,
             weights_hash=self.weights_hash(),
             preface=time_sentence if self.time_instruction else None,
         )
