@@ -63,9 +63,10 @@ class Pruner:
     @contextmanager
     def __call__(self, model: nn.Module, seed: int = 0) -> Iterator[Report]:
         """Attach to a model until the context ends; `seed` is the sample's, for methods that draw numbers."""
-        with attach(adapter_for(model), self.visual, self.memory, seed, self.images) as report:
+        adapter = adapter_for(model)
+        with attach(adapter, self.visual, self.memory, seed, self.images) as report:
             report.memory = self.memory
-            handles = report.time(model)
+            handles = report.time(model, adapter.language_model)
             try:
                 yield report
             finally:

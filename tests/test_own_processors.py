@@ -218,7 +218,7 @@ def test_the_documented_call_of_llava_video_answers_what_the_suite_answers(tmp_p
     names = run(shown, tmp_path, monkeypatch)
     said = capsys.readouterr().out
     assert "of 288 visual tokens fed" in said
-    assert "vision tower left out" in said
+    assert "vision tower included" in said
     loaded, method = names["loaded"], Pruner.of("sharpv_adaptive")
     with torch.inference_mode(), layer_hooks(loaded.adapter) as hooks:
         embeddings, span, _ = loaded.embed("What is moving?", loaded.adapter.encode(names["pixels"]), names["pixels"])

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -74,6 +75,17 @@ def test_the_clock_is_of_the_latest_generation_and_leaves_no_hook(model, inputs)
         assert set(report.seconds) == {"prefill"}
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
+
+
+def test_the_time_to_the_first_token_holds_the_tower_wherever_generate_runs_it(model, inputs):
+    tower = model.model.vision_tower
+    slow = tower.register_forward_hook(lambda *_: time.sleep(0.3))
+    with SharpV()(model) as report:
+        model.generate(**inputs, max_new_tokens=1, do_sample=False)
+        assert report.seconds["prefill"] > 0.3
+        assert "vision tower included" in str(report)
+        slow.remove()
+    assert not tower._forward_pre_hooks
 
 
 def test_many_frames_and_layers_are_put_together(model, inputs):

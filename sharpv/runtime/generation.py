@@ -52,7 +52,6 @@ class Generation:
             if mask is not None and (not isinstance(mask, torch.Tensor) or mask.ndim != 2):
                 raise ValueError("pruned runs need an empty DynamicCache: pass no cache_implementation and no cache")
             self.input_ids = input_ids
-            self.report.encoded_before = kwargs.get("mm_encoder_outputs") is not None
             self.padding_B = [0] * len(input_ids)
             if mask is not None:
                 self.padding_B = left_padding(mask[:, -input_ids.shape[1] :])

@@ -21,7 +21,8 @@ class Report:
     instruction), the mean cosine of the states entering each layer to the rows as fed; only if asked for. memory: the
     memory stage. clock: of the model's calls, where they are timed. videos: of a batch or a prompt with several videos,
     one report a video, in their order; the whole then has kv_bytes and times only, its parts all else. generation: how
-    many this report has seen, later turns included.
+    many this report has seen, later turns included. encoded_before: whether the vision tower ran before what is
+    timed.
     """
 
     layout: Layout | None = None
@@ -51,23 +52,39 @@ class Report:
         """A picture of what the visual stage kept of each frame, with its share; `sharpv.summary.film_strip`."""
         return summary.film_strip(self, frames, title)
 
-    def time(self, model: nn.Module) -> list[Any]:
-        """Have the model's calls clocked from here on; the handles of the hooks, to be removed."""
-        device, begun, clocked = next(model.parameters()).device, None, self.generation
+    def time(self, model: Any, language_model: nn.Module) -> list[Any]:
+        """Have the model's calls clocked from here on; the handles of the hooks, to be removed.
+
+        A call begins where its vision tower does, which `generate` may run before it calls the model.
+        """
+        device, begun, clocked, encoded = next(model.parameters()).device, None, self.generation, False
+
+        def encodes(module: nn.Module, args: tuple) -> None:
+            nonlocal begun, encoded
+            begun, encoded = begun or StageClock(device), True
 
         def before(module: nn.Module, args: tuple) -> None:
             nonlocal begun
-            begun = StageClock(device)
+            begun = begun or StageClock(device)
 
         def after(module: nn.Module, args: tuple, output: Any) -> None:
-            nonlocal clocked
+            nonlocal begun, clocked, encoded
             stage = "decode"
+            if output is None:  # the call failed, so that its clock is of nothing
+                begun, encoded = None, False
+                return
             if self.generation != clocked:
-                clocked, self.clock, stage = self.generation, begun, "prefill"
+                clocked, self.clock, self.encoded_before, stage = self.generation, begun, not encoded, "prefill"
             assert self.clock is not None
             self.clock.mark(stage)
+            begun, encoded = None, False
 
-        return [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
+        towers = [child for child in model.model.children() if child is not language_model]
+        return [
+            *(child.register_forward_pre_hook(encodes) for child in towers),
+            model.register_forward_pre_hook(before),
+            model.register_forward_hook(after, always_call=True),
+        ]
 
     @property
     def seconds(self) -> dict[str, float]:
