@@ -1,8 +1,8 @@
 """How long the HTML page of a large run takes to build and, in headless Chromium, to open, filter and show a sample.
 
-Made-up runs of 32 frames x 14 x 14 tokens, by default one of 500 questions in 10 rows and one of Table 3's size, 23,000 in
-20. Masks are random, so that they do not compress; every video is one real clip, shifted by other pixels. Writes
-results/bench/page_<hardware>.md. The largest takes a quarter of an hour, 4 GB of disk and 6 GB of memory.
+Made-up runs of 32 frames x 14 x 14 tokens, by default one of 500 questions in 10 rows and one of Table 3's size, 23,000
+in 20. Masks are random, so that they do not compress; every video is one real clip, shifted by other pixels. Writes
+results/bench/page_<hardware>.md.
 """
 
 import argparse
@@ -157,10 +157,10 @@ Browser: {repeats} openings, each in a fresh headless Chromium, window {times(WI
 {tabulate(lines, head, "github", disable_numparse=True, colalign=sides)}
 
 Seconds in the browser: median (fastest to slowest), until the page has painted; the files lay in the system's cache. A
-click on Samples waits for the rest of the page's file, or, where parts lie beside it, for the texts of all answers, which
-searches and lists need, and for the kept tokens and frames of the sample shown: one part each. Building reads the run,
-draws the figures and decodes the videos, here of {SHAPE[0]} frames of 176 x 144; longer ones take longer. The machine may
-have been shared.
+click on Samples waits for the rest of the page's file, or, where parts lie beside it, for the texts of all answers,
+which searches and lists need, and for the kept tokens and frames of the sample shown: one part each. Building reads the
+run, draws the figures and decodes the videos, here of {SHAPE[0]} frames of 176 x 144; longer ones take longer. The
+machine may have been shared.
 """
 
 
