@@ -51,11 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sizes = "questions x rows of each page"
     parser.add_argument("--pages", type=size, nargs="+", default=[(500, 10), (23_000, 20)], metavar="QxR", help=sizes)
+    parser.add_argument("--files", type=int, default=5000, help="videos that there are: the first and the last ones")
+    parser.add_argument("--folder", type=Path, help="to keep runs in, and to take them from where they are there")
     parser.add_argument("--repeats", type=int, default=7, help="openings, each in a fresh browser")
     options = parser.parse_args()
     if browser.EXECUTABLE is None:
         sys.exit(f"error: {browser.MISSING}")
-    measured = [measure(*page, options.repeats) for page in options.pages]
+    with TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        measured = [measure(folder, *page, options.files, options.repeats) for page in options.pages]
     hardware, versions = environment.hardware(torch.device("cpu")), environment.versions()
     with browser.chromium() as tab:
         versions["chromium"] = tab.version
@@ -71,25 +75,26 @@ def size(text: str) -> tuple[int, int]:
     return int(questions), int(rows)
 
 
-def measure(questions: int, rows: int, repeats: int) -> dict[str, str]:
+def measure(folder: Path, questions: int, rows: int, files: int, repeats: int) -> dict[str, str]:
     """What a page of so many questions and rows holds, weighs and takes, as the report shows it."""
-    with TemporaryDirectory() as folder:
-        run, videos, page = (Path(folder) / name for name in ("run", "videos", "page.html"))
+    run, videos, page = (folder / f"{questions}x{rows}" / name for name in ("run", "videos", "page.html"))
+    if not run.is_dir():
         write_run(run, questions, rows, SHAPE, QUESTIONS_A_VIDEO)
-        count = -(-questions // QUESTIONS_A_VIDEO)
-        write_videos(videos, count)
-        started = time.perf_counter()
-        write_pages([run], page, videos)
-        built = time.perf_counter() - started
-        parts = [path.stat().st_size for path in Path(folder).glob("page_parts_*/*")]
-        weight = page.stat().st_size
-        openings = [opening(page) for _ in range(repeats)]
+    count = -(-questions // QUESTIONS_A_VIDEO)
+    there = [number for number in range(count) if min(number, count - 1 - number) < files / 2]
+    write_videos(videos, there)
+    started = time.perf_counter()
+    write_pages([run], page, videos)
+    built = time.perf_counter() - started
+    parts = [path.stat().st_size for path in page.parent.glob("page_parts_*/*")]
+    openings = [opening(page) for _ in range(repeats)]
     facts = {
         "questions": f"{questions:,}",
         "rows": f"{rows}",
         "answers": f"{questions * rows:,}",
         "videos": f"{count:,}",
-        "the page's file in MB": f"{weight / 1e6:.1f}",
+        "of which there are files": f"{len(there):,}",
+        "the page's file in MB": f"{page.stat().st_size / 1e6:.1f}",
         "parts beside it": f"{len(parts):,}",
         "all parts in MB": f"{sum(parts) / 1e6:.1f}",
         "seconds to build": f"{built:.0f}",
@@ -97,11 +102,11 @@ def measure(questions: int, rows: int, repeats: int) -> dict[str, str]:
     return facts | {step: spread([seconds[step] for seconds in openings]) for step in (OPEN, *STEPS)}
 
 
-def write_videos(folder: Path, count: int) -> None:
+def write_videos(folder: Path, numbers: list[int]) -> None:
     """v0.mp4, v1.mp4, ...: real pictures, no two the same, for a browser keeps equal ones."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     clip_THWC = decode_frames(clip_path(CLIPS["talking head"]), SHAPE[0])
-    for number in range(count):
+    for number in numbers:
         write_mp4(folder / f"v{number}.mp4", np.roll(clip_THWC, (number // 100, number % 100), (1, 2)))
 
 
