@@ -98,7 +98,7 @@ def columns(path: Path, problem: Callable[[dict], str], fields: Sequence[str] | 
         if known is None or known["size"] < size:
             known = _write(path, beside, known, problem)
         return Columns(pq.read_table(beside, columns=names, memory_map=True), known["size"])
-    except (UnfitError, pa.ArrowException, OverflowError, OSError):
+    except (UnfitError, pa.ArrowException, OverflowError, UnicodeEncodeError, OSError):
         return None
 
 
