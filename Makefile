@@ -93,7 +93,7 @@ bench: setup ## TTFT, TPOT, memory, FLOPs of every pruner, tiny and 0.5B shape (
 bench-pruners: setup ## time of each stage against one LLM layer's prefill (SMALL=--small on a CPU); writes results/bench/
 	@$(RUN) scripts/bench_pruners.py $(SMALL)
 
-bench-page: setup ## seconds to open, filter and show a sample on a page of 5,000 samples; needs Chromium; writes results/bench/
+bench-page: setup ## seconds to open, filter and search pages of 5,000 and 460,000 answers; needs Chromium; writes results/bench/
 	@$(RUN) scripts/bench_page.py $(ARGS)
 
 bench-frames: setup ## frames by seeking against decoding from the start, videos of 1 to 60 minutes (made once); writes results/bench/

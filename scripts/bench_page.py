@@ -1,7 +1,7 @@
 """How long the HTML page of a large run takes to build and, in headless Chromium, to open, filter and show a sample.
 
-Two made-up runs of 32 frames x 14 x 14 tokens and 10 rows: one of 5,000 answers, one of 5,000 questions with 10 answers
-each. Masks are random, so that they do not compress; every video is one real clip, shifted by other pixels. Writes
+Made-up runs of 32 frames x 14 x 14 tokens, by default one of 500 questions in 10 rows and one of Table 3's size, 23,000
+in 20. Masks are random, so that they do not compress; every video is one real clip, shifted by other pixels. Writes
 results/bench/page_<hardware>.md.
 """
 
@@ -30,7 +30,6 @@ import browser
 from page_runs import write_run
 
 SHAPE = (32, 14, 14)
-ROWS = 10
 QUESTIONS_A_VIDEO = 5
 WINDOW = (1400, 900)
 PAINTED = "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
@@ -40,18 +39,27 @@ STEPS = {
     "first click on Samples: list, film strips": ("{ tab: 'samples' }", SHOWN),
     'filter "pruned wrong, dense right"': ("{ outcome: 'lost' }", f"listed.length < data.task.length && {SHOWN}"),
     "another sample's film strips": ("{ question: String(listed.at(-1)) }", SHOWN),
+    "search all questions and answers": (
+        "{ outcome: 'all', text: `question ${data.task.length - 1}:` }",
+        f"listed.length === 1 && {SHOWN}",
+    ),
 }
 """What a reader does, one after another: the settings that change, and what then holds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--questions", type=int, nargs="+", default=[500, 5000], help=f"of each page, {ROWS} rows each")
+    sizes = "questions x rows of each page"
+    parser.add_argument("--pages", type=size, nargs="+", default=[(500, 10), (23_000, 20)], metavar="QxR", help=sizes)
+    parser.add_argument("--files", type=int, default=5000, help="videos that there are: the first and the last ones")
+    parser.add_argument("--folder", type=Path, help="to keep runs in, and to take them from where they are there")
     parser.add_argument("--repeats", type=int, default=7, help="openings, each in a fresh browser")
     options = parser.parse_args()
     if browser.EXECUTABLE is None:
         sys.exit(f"error: {browser.MISSING}")
-    measured = [measure(questions, options.repeats) for questions in options.questions]
+    with TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        measured = [measure(folder, *page, options.files, options.repeats) for page in options.pages]
     hardware, versions = environment.hardware(torch.device("cpu")), environment.versions()
     with browser.chromium() as tab:
         versions["chromium"] = tab.version
@@ -61,33 +69,44 @@ def main() -> None:
     print(path.read_text(encoding="utf-8"), path)
 
 
-def measure(questions: int, repeats: int) -> dict[str, str]:
-    """What a page of so many questions holds, weighs and takes, as the report shows it."""
-    with TemporaryDirectory() as folder:
-        run, videos, page = (Path(folder) / name for name in ("run", "videos", "page.html"))
-        write_run(run, questions, ROWS, SHAPE, QUESTIONS_A_VIDEO)
-        count = -(-questions // QUESTIONS_A_VIDEO)
-        write_videos(videos, count)
-        started = time.perf_counter()
-        write_pages([run], page, videos)
-        built = time.perf_counter() - started
-        size = page.stat().st_size
-        openings = [opening(page) for _ in range(repeats)]
+def size(text: str) -> tuple[int, int]:
+    """(questions, rows) of text such as 500x10."""
+    questions, rows = text.split("x")
+    return int(questions), int(rows)
+
+
+def measure(folder: Path, questions: int, rows: int, files: int, repeats: int) -> dict[str, str]:
+    """What a page of so many questions and rows holds, weighs and takes, as the report shows it."""
+    run, videos, page = (folder / f"{questions}x{rows}" / name for name in ("run", "videos", "page.html"))
+    if not run.is_dir():
+        write_run(run, questions, rows, SHAPE, QUESTIONS_A_VIDEO)
+    count = -(-questions // QUESTIONS_A_VIDEO)
+    there = [number for number in range(count) if min(number, count - 1 - number) < files / 2]
+    write_videos(videos, there)
+    started = time.perf_counter()
+    write_pages([run], page, videos)
+    built = time.perf_counter() - started
+    parts = [path.stat().st_size for path in page.parent.glob("page_parts_*/*")]
+    openings = [opening(page) for _ in range(repeats)]
     facts = {
         "questions": f"{questions:,}",
-        "answers": f"{questions * ROWS:,}",
+        "rows": f"{rows}",
+        "answers": f"{questions * rows:,}",
         "videos": f"{count:,}",
-        "file in MB": f"{size / 1e6:.1f}",
+        "of which there are files": f"{len(there):,}",
+        "the page's file in MB": f"{page.stat().st_size / 1e6:.1f}",
+        "parts beside it": f"{len(parts):,}",
+        "all parts in MB": f"{sum(parts) / 1e6:.1f}",
         "seconds to build": f"{built:.0f}",
     }
     return facts | {step: spread([seconds[step] for seconds in openings]) for step in (OPEN, *STEPS)}
 
 
-def write_videos(folder: Path, count: int) -> None:
+def write_videos(folder: Path, numbers: list[int]) -> None:
     """v0.mp4, v1.mp4, ...: real pictures, no two the same, for a browser keeps equal ones."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     clip_THWC = decode_frames(clip_path(CLIPS["talking head"]), SHAPE[0])
-    for number in range(count):
+    for number in numbers:
         write_mp4(folder / f"v{number}.mp4", np.roll(clip_THWC, (number // 100, number % 100), (1, 2)))
 
 
@@ -137,14 +156,16 @@ def text(measured: list[dict[str, str]], repeats: int, hardware: dict, versions:
 Command: `python {shlex.join(sys.argv)}`
 Hardware: {facts[0]}
 Versions: {facts[1]}
-Runs: made up, {ROWS} rows, {times(SHAPE)} visual tokens, random masks, {QUESTIONS_A_VIDEO} questions a video
+Runs: made up, {times(SHAPE)} visual tokens, random masks, {QUESTIONS_A_VIDEO} questions a video
 Browser: {repeats} openings, each in a fresh headless Chromium, window {times(WINDOW)}
 
 {tabulate(lines, head, "github", disable_numparse=True, colalign=sides)}
 
-Seconds in the browser: median (fastest to slowest), until the page has painted; the file lay in the system's cache. A
-click on Samples waits for the rest of the file. Building reads the run, draws the figures and decodes the videos, here
-of {SHAPE[0]} frames of 176 x 144; longer ones take longer. The machine may have been shared.
+Seconds in the browser: median (fastest to slowest), until the page has painted; the files lay in the system's cache. A
+click on Samples waits for the rest of the page's file, or, where parts lie beside it, for the texts of all answers,
+which searches and lists need, and for the kept tokens and frames of the sample shown: one part each. Building reads the
+run, draws the figures and decodes the videos, here of {SHAPE[0]} frames of 176 x 144; longer ones take longer. The
+machine may have been shared.
 """
 
 

@@ -1,7 +1,8 @@
-"""What a report, a resume and `status` cost on a store of rows of true width, beside an earlier commit on a small one.
+"""What a report, a resume and `status` cost on a store of rows of true width, and that columns give what lines give.
 
-python scripts/bench_store.py [--large FOLDER] [--small FOLDER] [--before COMMIT]: folders of scripts/make_store.py.
-Writes results/bench/store_<hardware>.md and .csv.
+python scripts/bench_store.py [--large FOLDER] [--small FOLDER] [--before COMMIT]: folders of scripts/make_store.py, the
+small one with a share of at least 0.04, below which files get no columns. Writes results/bench/store_<hardware>.md and
+.csv.
 """
 
 import argparse
@@ -35,6 +36,7 @@ stores = [RowStore(run) for run in runs if '"llava_ov_7b"' in (run / 'run.json')
 """
 STATUS = "from sharpv.commands.status import status; status(None, '')"
 STEPS = {"report": REPORT, "open to resume (one model of two)": RESUME, "status": STATUS}
+LINES = "import sharpv.reports.store as store; store.read_columns = lambda *_: None; " + REPORT
 MEASURED = """
 peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))
 print('peak', int(peak.split()[1]) * 1024 / 1e9)
@@ -45,7 +47,9 @@ HEADS = ("rows", "step", "code", "columns", "seconds", "cpu seconds", "peak GB")
 
 def run(code: Path, store: Path, step: str, output: Path) -> tuple[float, float, float]:
     """Seconds, seconds of CPU and peak GB of a step in a process of its own, with the code of a folder."""
-    script = STEPS[step].replace("STORE", str(store)).replace("OUT", str(output)) + MEASURED
+    script = (STEPS | {"report from lines alone": LINES})[step].replace("STORE", str(store)).replace(
+        "OUT", str(output)
+    ) + MEASURED
     settings = os.environ | {"PYTHONPATH": str(code), "SHARPV_RESULTS": str(store)}
     before, start = os.times(), time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], env=settings, cwd=code, capture_output=True, text=True)
@@ -66,31 +70,43 @@ def forget(store: Path) -> None:
         path.unlink()
 
 
+def forget_largest(store: Path) -> None:
+    """As after a kill in the largest cell of the model that is opened: those of finished cells are there."""
+    runs = [run for run in store.glob("runs/*") if '"llava_ov_7b"' in (run / "run.json").read_text(encoding="utf-8")]
+    files = [path for run in runs for path in run.glob("samples*.jsonl")]
+    max(files, key=lambda path: path.stat().st_size).with_suffix(".parquet").unlink(missing_ok=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", type=Path, default=paths.REPOSITORY / ".cache" / "full")
     parser.add_argument("--small", type=Path, default=paths.REPOSITORY / ".cache" / "small")
-    parser.add_argument("--before", default="d63ef2c", help="the commit to compare with")
+    parser.add_argument("--before", help="a commit to compare with on the small store")
     options = parser.parse_args()
     lines: list[list] = []
     tables: dict[tuple[str, str, str], bytes] = {}
     now, large, small = paths.REPOSITORY, options.large.resolve(), options.small.resolve()
     with TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", options.before], capture_output=True, check=True).stdout
         former = Path(folder) / "former"
-        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            packed.extractall(former, filter="data")
+        if options.before:
+            archive = subprocess.run(["git", "archive", options.before], capture_output=True, check=True).stdout
+            with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+                packed.extractall(former, filter="data")
         for store in (large, small):
             rows = count(store)
             forget(store)
             steps = [("report", "made", now), *((step, "there", now) for step in reversed(STEPS))]
+            steps.insert(3, ("open to resume (one model of two)", "but one cell's", now))
             if store == small:
-                steps += [(step, "none", former) for step in STEPS]
+                steps += [("report from lines alone", "unused", now)]
+                steps += [(step, "none", former) for step in STEPS if options.before]
             for step, columns, code in steps:
+                if columns == "but one cell's":
+                    forget_largest(store)
                 output = Path(folder) / f"{store.name} {columns}"
                 name = options.before if code == former else "now"
                 lines.append([rows, step, name, columns, *run(code, store, step, output)])
-                if step == "report":
+                if step.startswith("report"):
                     tables[store.name, name, columns] = (output / "last_table3.csv").read_bytes()
                 # After each step, so that what was measured stays where a later one is cut off.
                 write(lines, tables)
@@ -118,11 +134,10 @@ Versions: {versions}
 
 {chr(10).join(compared)}
 
-`columns`: whether the Parquet files beside the lines were made by the step, were there, or are unknown to that code.
-Files below 8 MiB get none: those of the small store are parsed by every step, whatever the column says, and pay for
-loading pyarrow on top, so that opening it to resume costs more than before.
-Rows are made up (scripts/make_store.py). The machine was shared and not quiet: other work had most of its two cores, so
-seconds are long, and those of CPU tell more.
+`columns`: whether the Parquet files beside the lines were made by the step, were there (as a run leaves them when a
+cell is finished), were there but for the largest cell of this model (as after a kill in it), or were not used. A step
+runs in a process of its own, its imports included. Rows are made up (scripts/make_store.py). The machine may have been
+shared: then seconds are longer than on a quiet one, and those of CPU too, but less.
 """
     path = paths.results_dir() / "bench" / f"store_{slug(device('cpu'))}.md"
     write_whole(path, text)

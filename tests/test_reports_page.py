@@ -9,7 +9,7 @@ import sys
 import browser
 import numpy as np
 import pytest
-from page_runs import Elements, unpacked, write_run, write_videos
+from page_runs import Elements, contents, unpacked, write_run, write_videos
 from PIL import Image
 
 from sharpv.paths import REPOSITORY
@@ -50,7 +50,7 @@ def page(made):
 
 @pytest.fixture(scope="module")
 def index(page):
-    return unpacked(page.data["index"])
+    return contents(page.data)
 
 
 def test_every_answer_is_in_the_page_as_the_store_has_it(made, index):
@@ -58,16 +58,17 @@ def test_every_answer_is_in_the_page_as_the_store_has_it(made, index):
     assert len(index["doc"]) == QUESTIONS
     assert [line["row"] for line in index["lines"]] == [entry["row"] for entry in index["table"]]
     texts, found = index["texts"], 0
-    for line, stored in zip(index["lines"], index["answers"], strict=True):
+    for number, line in enumerate(index["lines"]):
+        stored = {name: index[name][number] for name in ("verdicts", "said", "parsed", "vr")}
         for place, doc in enumerate(index["doc"]):
             answer = answers.loc[line["row"], doc]
             if answer["failed"]:
-                assert stored["verdict"][place] == FAILED
-                assert texts[stored["text"][place]] == answer["error"]
+                assert stored["verdicts"][place] == FAILED
+                assert texts[stored["said"][place]] == answer["error"]
                 continue
-            assert stored["verdict"][place] == (RIGHT if answer["score"] == 1 else WRONG)
-            assert texts[stored["text"][place]] == answer["raw"]
-            assert texts[stored["parsed"][place]] == answer["parsed"]
+            assert stored["verdicts"][place] == (RIGHT if answer["score"] == 1 else WRONG)
+            assert texts[stored["said"][place]] == answer["raw"]
+            assert stored["parsed"][place] == answer["parsed"]
             assert stored["vr"][place] == pytest.approx(answer["vr"], abs=1e-4)
             assert texts[index["prompt"][place]] == answer["prompt"]
             assert index["videos"][index["video"][place]] == answer["video"]
@@ -117,8 +118,8 @@ def test_answers_that_a_row_lacks_and_questions_without_any_answer_are_told_apar
     (tmp_path / "run" / "scores.jsonl").write_text("".join(scores[:-1]), encoding="utf-8")
     write_page([tmp_path / "run"], tmp_path / "page.html", tmp_path, tmp_path)
     index = unpacked(Elements((tmp_path / "page.html").read_text(encoding="utf-8")).data["index"])
-    assert [line["verdict"][3] for line in index["answers"]] == [FAILED, FAILED]
-    assert index["answers"][1]["verdict"][4] == MISSING
+    assert [line[3] for line in index["verdicts"]] == [str(FAILED)] * 2
+    assert index["verdicts"][1][4] == str(MISSING)
     assert index["shapes"][index["shape"][3]] is None
     assert any("were not run" in warning for warning in index["warnings"])
 
@@ -126,7 +127,7 @@ def test_answers_that_a_row_lacks_and_questions_without_any_answer_are_told_apar
 def test_nothing_of_the_run_is_markup_and_nothing_is_fetched(made, page, index):
     text = (made / "page.html").read_text(encoding="utf-8")
     assert EVIL in index["texts"]
-    assert "onerror" not in text
+    assert "pwned" not in text
     assert not [tag for tag, _ in page.tags if tag in ("img", "link", "iframe", "object", "base")]
     assert not [attributes for _, attributes in page.tags if {"src", "href"} & set(attributes)]
     policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
@@ -205,7 +206,7 @@ def listed(tab, address):
     """Questions listed for an address, once the page has followed it."""
     tab.run(
         f"""new Promise((resolve) => {{
-            addEventListener("hashchange", () => resolve(), {{ once: true }});
+            addEventListener("hashchange", () => resolve(texts()), {{ once: true }});
             location.replace("#tab=samples&{address}");
         }})"""
     )
@@ -220,7 +221,7 @@ def details(tab, question):
 @needs_browser
 @pytest.mark.slow
 def test_filters_list_what_the_store_says(tab, index):
-    verdicts = {line["row"]: answers["verdict"] for line, answers in zip(index["lines"], index["answers"], strict=True)}
+    verdicts = {line["row"]: told for line, told in zip(index["lines"], index["verdicts"], strict=True)}
     wrong, dense = (WRONG, FAILED), verdicts["row_0"]
     number = [line["row"] for line in index["lines"]].index("row_2")
     lost = [q for q in range(QUESTIONS) if dense[q] == RIGHT and verdicts["row_2"][q] in wrong]
@@ -239,7 +240,7 @@ def test_filters_list_what_the_store_says(tab, index):
 @needs_browser
 @pytest.mark.slow
 def test_any_row_may_be_the_one_that_another_is_compared_with(tab, index):
-    verdicts = {line["row"]: answers["verdict"] for line, answers in zip(index["lines"], index["answers"], strict=True)}
+    verdicts = {line["row"]: told for line, told in zip(index["lines"], index["verdicts"], strict=True)}
     first, second = ([line["row"] for line in index["lines"]].index(row) for row in ("row_1", "row_2"))
     lost = [q for q in range(QUESTIONS) if verdicts["row_2"][q] == RIGHT and verdicts["row_1"][q] in (WRONG, FAILED)]
     assert 0 < len(lost) < QUESTIONS
@@ -364,7 +365,7 @@ def test_figures_are_shown_from_the_page_itself(tab):
 @needs_browser
 @pytest.mark.slow
 def test_the_timings_name_what_was_measured_and_with_which_browser(tmp_path):
-    answer = run_script("bench_page", tmp_path, "--questions", 10, "--repeats", 2)
+    answer = run_script("bench_page", tmp_path, "--pages", "10x10", "--repeats", 2)
     assert answer.returncode == 0, answer.stderr
     (written,) = (tmp_path / "bench").glob("page_*.md")
     lines = {
@@ -373,7 +374,7 @@ def test_the_timings_name_what_was_measured_and_with_which_browser(tmp_path):
         if line.startswith("| ")
     }
     assert re.findall(r"[\d,]+", lines["answers"]) == ["100"]
-    for step in ("opening", "first click on Samples", "filter", "another sample"):
+    for step in ("opening", "first click on Samples", "filter", "another sample", "search"):
         (timed,) = [line for name, line in lines.items() if name.startswith(step)]
         assert re.search(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)", timed)
     assert re.search(r"chromium \d+\.", written.read_text(encoding="utf-8"))

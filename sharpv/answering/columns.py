@@ -51,6 +51,8 @@ GENERATED = (
     *(f"{group}.{name}" for group, names in NESTED.items() for name in names),
 )
 """What every answer has, and what every one has that did not fail."""
+NEEDED_FAILED, NEEDED = frozenset(ALWAYS), frozenset(ALWAYS + GENERATED)
+KINDS = list(zip(SHORT.names, SHORT.types, strict=True))
 VERSION = hashlib.sha256(str(SHORT).encode()).hexdigest()
 
 
@@ -96,7 +98,7 @@ def columns(path: Path, problem: Callable[[dict], str], fields: Sequence[str] | 
         if known is None or known["size"] < size:
             known = _write(path, beside, known, problem)
         return Columns(pq.read_table(beside, columns=names, memory_map=True), known["size"])
-    except (UnfitError, pa.ArrowException, OverflowError, OSError):
+    except (UnfitError, pa.ArrowException, OverflowError, UnicodeEncodeError, OSError):
         return None
 
 
@@ -117,13 +119,20 @@ class _Lines:
                 self.end, self.number = self.end + len(line), self.number + 1
                 self.digest.update(line)
                 row = flat(parsed(self.path, self.number, line, self.problem))
-                if not row.keys() >= set(ALWAYS if row["status"] == "error" else ALWAYS + GENERATED):
+                if not row.keys() >= (NEEDED_FAILED if row["status"] == "error" else NEEDED):
                     raise UnfitError
                 rows.append(row)
                 if len(rows) == BATCH:
-                    yield pa.RecordBatch.from_pylist(rows, SHORT)
+                    yield _batch(rows)
                     rows.clear()
-        yield pa.RecordBatch.from_pylist(rows, SHORT)
+        yield _batch(rows)
+
+
+def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Column by column: `RecordBatch.from_pylist` takes seven times as long for the same."""
+    return pa.RecordBatch.from_arrays(
+        [pa.array([row.get(name) for row in rows], kind) for name, kind in KINDS], schema=SHORT
+    )
 
 
 def _trusted(path: Path, beside: Path) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 python -m sharpv.reports.page.build [RUN_DIR ...] [--output FILE] [--videos FOLDER] [--figures FOLDER]
 
-Needs the run store alone (the videos for the pictures); the page itself fetches nothing. Its parts are in assets/.
+Needs the run store alone (the videos for the pictures); the page itself fetches nothing but, where it is of more than
+IN_ONE answers, the parts that a reader looks at: scripts in a folder beside it. What it is made of is in assets/.
 Runs of several models give a page each.
 """
 
@@ -11,7 +12,7 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,8 @@ from sharpv.paths import made_dir, paper_dir, results_dir
 from sharpv.reports.comparison import by_model, model_name
 from sharpv.reports.figures.build import write_figures
 from sharpv.reports.page.data import PageData, packed
-from sharpv.reports.page.pictures import TILES_A_ROW, Sheet, sheets
+from sharpv.reports.page.parts import forget_others, write_parts
+from sharpv.reports.page.pictures import TILES_A_ROW, sheets
 from sharpv.reports.runs import marked, paper_columns, record_of
 from sharpv.reports.store import Run, load_runs
 from sharpv.reports.tables import table3_notes
@@ -40,11 +42,21 @@ ABOUT_PICTURES = (
     "LLaVA-OneVision takes them; a model that crops or samples otherwise saw others."
 )
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
+IN_ONE = 20_000
+"""Answers of a page that is one file: about 50 MB."""
 
 
-def write_page(run_dirs: Sequence[Path | Run], output: Path, videos: Path, figures: Path, side: int = 96) -> None:
+def write_page(
+    run_dirs: Sequence[Path | Run],
+    output: Path,
+    videos: Path,
+    figures: Path,
+    side: int = 96,
+    in_one: int = IN_ONE,
+) -> None:
     """Write the page of run folders of one model. videos: where their videos lie, at any depth. figures: *.svg and
-    *.png to embed, an SVG before a PNG of the same name. side: of a frame's picture in pixels.
+    *.png to embed, an SVG before a PNG of the same name. side: of a frame's picture in pixels. in_one: up to so many
+    answers are in the page itself; of more, texts, kept tokens and frames are in a folder beside it.
 
     Raises ValueError for a folder that holds no scored run, for runs of several models, and where no column of the
     table is for their benchmarks.
@@ -55,23 +67,38 @@ def write_page(run_dirs: Sequence[Path | Run], output: Path, videos: Path, figur
         raise ValueError(f"a page is for one model, these runs are of {sorted(models)}: make a page for each")
     table, notes = _table(runs)
     data = PageData(runs, table["row"].tolist())
-    pictures = sheets(videos, data.frames_of_videos(), side)
-    drawings = figure_files(figures)
+    drawings, reasons = figure_files(figures), dict.fromkeys(data.videos, "every answer about it failed")
+    blocks, folder = _blocks(data, videos, side, reasons), None
+    if len(data.questions) * len(data.lines) > in_one:
+        folder, blocks = write_parts(output, blocks), iter(())
+    shown = [
+        *blocks,
+        *((f"figure-{i}", base64.b64encode(path.read_bytes()).decode()) for i, path in enumerate(drawings)),
+    ]
     index = data.index() | {
         "runs": [{"folder": run.folder.name} | {name: run.info.get(name) for name in SHOWN} for run in runs],
         "model": marked(next(iter(models.values())), runs),
         "table": json.loads(table.to_json(orient="records")),
         **notes,
         "tiles_a_row": TILES_A_ROW,
-        "reasons": [pictures.get(name, Sheet(reason="every answer about it failed")).reason for name in data.videos],
+        "reasons": list(reasons.values()),
+        "parts": folder.name if folder else None,
         "figures": [{"name": path.stem, "type": PICTURES[path.suffix]} for path in drawings],
     }
-    blocks = [
-        *((f"kept-{number}", packed(block)) for number, block in enumerate(data.blocks())),
-        *((f"video-{data.videos.index(name)}", sheet.webp) for name, sheet in pictures.items() if sheet.webp),
-        *((f"figure-{i}", base64.b64encode(path.read_bytes()).decode()) for i, path in enumerate(drawings)),
-    ]
-    write_whole(output, render(index["model"], packed(index), blocks))
+    write_whole(output, render(index["model"], packed(index), shown))
+    forget_others(output, folder)
+
+
+def _blocks(data: PageData, videos: Path, side: int, reasons: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Texts, kept tokens and frames as blocks of a page; `reasons` is told of each video why it has no frames."""
+    yield "texts", packed(data.texts())
+    for number, block in enumerate(data.blocks()):
+        yield f"kept-{number}", packed(block)
+    places = {name: place for place, name in enumerate(data.videos)}
+    for name, sheet in sheets(videos, data.frames_of_videos(), side):
+        reasons[name] = sheet.reason
+        if sheet.webp:
+            yield f"video-{places[name]}", sheet.webp
 
 
 def render(title: str, index: str, blocks: Sequence[tuple[str, str]]) -> str:
@@ -85,7 +112,7 @@ def render(title: str, index: str, blocks: Sequence[tuple[str, str]]) -> str:
         title=title,
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
-        policy=" ".join(f"'sha256-{digest}'" for digest in hashes),
+        policy=" ".join([*(f"'sha256-{digest}'" for digest in hashes), "'strict-dynamic'"]),
         index=index,
         blocks=blocks,
     )

@@ -1,4 +1,4 @@
-"""What the page shows, from runs: one compact index of all answers, and blocks of kept tokens for later.
+"""What the page shows, from runs: one compact index of all answers, their texts, and blocks of what was kept.
 
 Shape suffixes: N tokens of a video, T frames.
 """
@@ -23,23 +23,7 @@ QUESTIONS_A_BLOCK = 64
 WRONG, RIGHT, FAILED, MISSING = range(4)
 QUESTION = ["benchmark", "task", "doc_id"]
 LINE = ["row", "seed"]
-
-
-class Texts:
-    """Strings by number, each kept once."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def number(self, text: Any) -> int:
-        """The string's number; -1 for None and NaN."""
-        if not isinstance(text, str):
-            return -1
-        return self.numbers.setdefault(text, len(self.numbers))
-
-    @property
-    def all(self) -> list[str]:
-        return list(self.numbers)
+NUMBERS = {"vr": "vr", "mr": "mr", "judge": "judge_score"}
 
 
 class PageData:
@@ -50,9 +34,9 @@ class PageData:
 
     def __init__(self, runs: Sequence[Run], order: list[str]):
         """order: names of table rows, as the table shows them; others come behind."""
-        self.texts = Texts()
         answers = pd.concat([run.answers() for run in runs], ignore_index=True)
-        answers["video"] = answers.apply(stored_video, axis=1)
+        named = [name for name in ("video", "video_path") if name in answers]
+        answers["video"] = [stored_video(answer) for answer in answers[named].to_dict("records")]
         self.questions = answers.drop_duplicates(QUESTION)[[*QUESTION, "video"]].reset_index(drop=True)
         lines = answers.drop_duplicates(LINE)[[*LINE, "method", "kind"]]
         rank = {name: place for place, name in enumerate(order)}
@@ -87,19 +71,19 @@ class PageData:
         """Which frames of each video the model saw; videos whose every answer failed are left out."""
         found: dict[str, Sampling] = {}
         for line in self.by_line:
-            answered = line[line["status"] == "ok"]
+            answered = line.loc[line["status"] == "ok", line.columns.intersection(["video", "frames", "frame_places"])]
             found |= {
-                answer["video"]: seen_frames(answer) for _, answer in answered.drop_duplicates("video").iterrows()
+                answer["video"]: seen_frames(answer) for answer in answered.drop_duplicates("video").to_dict("records")
             }
         return {video: found[video] for video in self.videos if video in found}
 
     def index(self) -> dict[str, Any]:
-        """All that lists, filters and searches need, columns rather than objects; texts by number in `texts`."""
+        """What opens first and what filters need, columns rather than objects; `verdicts`: a digit a question."""
         shapes = list(dict.fromkeys(self.shapes))
         tasks = list(dict.fromkeys(self.questions[["benchmark", "task"]].itertuples(index=False, name=None)))
         places = {video: number for number, video in enumerate(self.videos)}
         pairs = self.questions[["benchmark", "task"]].itertuples(index=False, name=None)
-        index = {
+        return {
             "lines": self.lines.to_dict("records"),
             "tasks": tasks,
             "videos": self.videos,
@@ -109,38 +93,48 @@ class PageData:
             "doc": self.questions["doc_id"].tolist(),
             "video": [places[name] for name in self.questions["video"]],
             "shape": [shapes.index(shape) for shape in self.shapes],
-            "prompt": self._first("prompt"),
-            "gold": self._first("gold"),
-            "answers": [self._answers(line) for line in self.by_line],
+            "verdicts": [
+                "".join(str(_verdict(*answer)) for answer in zip(line["status"], line["score"], strict=True))
+                for line in self.by_line
+            ],
         }
-        return index | {"texts": self.texts.all}
 
-    def _first(self, column: str) -> list[int]:
-        """For each question the first text that a line has, by number."""
-        found = pd.concat([line[column].reset_index(drop=True) for line in self.by_line], axis=1)
-        return [self.texts.number(text) for text in found.bfill(axis=1).iloc[:, 0]]
+    def texts(self) -> dict[str, Any]:
+        """What lists show and searches look through: prompts, right answers and what each line said, each the number
+        of a text in `texts`, -1 for none."""
+        numbers: dict[str, int] = {}
 
-    def _answers(self, line: pd.DataFrame) -> dict[str, list]:
-        said = line["raw"].where(line["status"] != "error", line["error"])
-        judged = line["judge_score"].notna().any()
+        def numbered(values: pd.Series) -> list[int]:
+            return [numbers.setdefault(text, len(numbers)) if isinstance(text, str) else -1 for text in values]
+
         return {
-            "verdict": [_verdict(*row) for row in zip(line["status"], line["score"], strict=True)],
-            "text": [self.texts.number(text) for text in said],
-            "parsed": [self.texts.number(text or None) for text in line["parsed"]],
-            "vr": _rounded(line["vr"]),
-            "mr": _rounded(line["mr"]),
-            "judge": _rounded(line["judge_score"]) if judged else [],
+            "prompt": numbered(self._first("prompt")),
+            "gold": numbered(self._first("gold")),
+            "said": [numbered(line["raw"].where(line["status"] != "error", line["error"])) for line in self.by_line],
+            "texts": list(numbers),
         }
+
+    def _first(self, column: str) -> pd.Series:
+        """For each question the first text that a line has."""
+        found = self.by_line[0][column]
+        for line in self.by_line[1:]:
+            found = found.where(found.notna(), line[column])
+        return found
 
     def blocks(self) -> Iterable[dict[str, list]]:
-        """Per block of questions and per line: `bits`, the kept tokens as the store packs them, and `shares`, rows fed
-        per frame where they are not just the count of kept tokens (merged rows), else None, and `held`, which share of
-        the visual rows fed each layer's cache holds, None where all hold all."""
+        """Per block of questions and per line: `parsed`, what was read of the answer; VR, MR and the judge's score;
+        `bits`, the kept tokens as the store packs them, and `shares`, rows fed per frame where they are not just the
+        count of kept tokens (merged rows), else None, and `held`, which share of the visual rows fed each layer's cache
+        holds, None where all hold all."""
         for start in range(0, len(self.questions), QUESTIONS_A_BLOCK):
             span = slice(start, start + QUESTIONS_A_BLOCK)
             parts = [line.iloc[span] for line in self.by_line]
             shapes = self.shapes[span]
             yield {
+                "parsed": [
+                    [text or None if isinstance(text, str) else None for text in part["parsed"]] for part in parts
+                ],
+                **{name: [_rounded(part[column]) for part in parts] for name, column in NUMBERS.items()},
                 "bits": [[bits if isinstance(bits, str) else None for bits in part["kept_bits"]] for part in parts],
                 "shares": [list(map(_shares, part["kept_bits"], part["kept_per_frame"], shapes)) for part in parts],
                 "held": [list(map(_held, part["layers.visual_kv"], part["visual_kept"])) for part in parts],

@@ -4,6 +4,7 @@ Shape suffixes: T frames, H height, W width, C channels.
 """
 
 import base64
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,14 +28,16 @@ class Sheet:
     reason: str = ""
 
 
-def sheets(folder: Path, seen: dict[str, Sampling], side: int) -> dict[str, Sheet]:
-    """A sheet for each video (as rows name it -> the frames that the model saw), the longer side `side` pixels.
+def sheets(folder: Path, seen: dict[str, Sampling], side: int) -> Iterator[tuple[str, Sheet]]:
+    """A name and a sheet for each video (as rows name it -> the frames that the model saw), the longer side `side`
+    pixels.
 
     See `Footage` for how files are found. A file that is not there, cannot be told from others or cannot be read leaves
     a reason instead of pictures.
     """
     footage = Footage(folder)
-    return {name: _sheet(footage, name, frames, side) for name, frames in tqdm(seen.items(), "frames", unit="video")}
+    for name, frames in tqdm(seen.items(), "frames", unit="video"):
+        yield name, _sheet(footage, name, frames, side)
 
 
 def _sheet(footage: Footage, name: str, frames: Sampling, side: int) -> Sheet:

@@ -10,6 +10,7 @@ const DEFAULTS = {
 };
 const settings = { ...DEFAULTS };
 const complete = new Promise((resolve) => document.addEventListener("DOMContentLoaded", resolve, { once: true }));
+const arriving = new Map();
 let data = null;
 
 function make(tag, attributes = {}, ...children) {
@@ -29,10 +30,33 @@ async function unpack(base64) {
   return new Response(stream).json();
 }
 
-// The blocks lie behind this script: what is shown first need not wait for them.
+// A block lies behind this script: what is shown first need not wait for it. Those of a large page are scripts in a
+// folder beside it, each of which calls `part`: a page opened from disk may fetch nothing else.
 async function block(id) {
   await complete;
-  return document.getElementById(id).textContent;
+  return document.getElementById(id)?.textContent ?? (arriving.get(id) ?? load(id)).arrived;
+}
+
+function load(id) {
+  const asked = {}, name = `${data.parts}/${id}.js`;
+  arriving.set(id, asked);
+  asked.arrived = new Promise((resolve, reject) => {
+    asked.resolve = resolve;
+    const end = () => { script.remove(); arriving.delete(id); };
+    const failed = () => { end(); reject(new Error(`${name} cannot be read: keep the folder ${data.parts} beside this page`)); };
+    const script = make("script", { src: encodeURI(name), onload: end, onerror: failed });
+    document.head.append(script);
+  });
+  return asked;
+}
+
+function part(id, content) {
+  arriving.get(id)?.resolve(content);
+}
+
+// Prompts and answers, which only lists, searches and samples need.
+async function texts() {
+  if (!data.texts) Object.assign(data, await unpack(await block("texts")));
 }
 
 const text = (number) => (number < 0 ? "" : data.texts[number]);

@@ -2,7 +2,7 @@
 // Which questions are listed: by benchmark, task, row, outcome and text, all held in the address. Lost and won are said of
 // a row against another one, dense unless the address names one.
 
-const answerOf = (line, question) => data.answers[line].verdict[question];
+const answerOf = (line, question) => Number(data.verdicts[line][question]);
 const failedOrWrong = (verdict) => verdict === WRONG || verdict === FAILED;
 const reference = () => (isLine(settings.reference) ? Number(settings.reference) : data.dense);
 const OUTCOMES = {
@@ -32,7 +32,7 @@ function matches() {
   const hit = wanted ? data.texts.map((one) => one.toLowerCase().includes(wanted)) : null;
   const hitVideo = wanted ? data.videos.map((name) => name.toLowerCase().includes(wanted)) : null;
   const found = (q) => !wanted || hit[data.prompt[q]] || hit[data.gold[q]] || hitVideo[data.video[q]] ||
-    data.answers.some((line) => hit[line.text[q]]);
+    data.said.some((line) => hit[line[q]]);
   const lines = chosenLines(), other = reference(), { test } = OUTCOMES[settings.outcome];
   const kept = [];
   for (let q = 0; q < data.task.length; q++) {

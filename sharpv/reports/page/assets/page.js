@@ -20,7 +20,7 @@ function facts(pairs) {
 function overview() {
   const listed = (values) => Object.entries(values ?? {}).map(([name, value]) => `${name} ${value}`).join(" · ");
   const stated = (read) => [...new Set(data.runs.map(read))].filter(Boolean).join(" / ") || "not recorded";
-  const failed = data.answers.flatMap((line) => line.verdict).filter((verdict) => verdict === FAILED).length;
+  const failed = data.verdicts.reduce((sum, line) => sum + line.split(FAILED).length - 1, 0);
   const perBenchmark = {};
   data.task.forEach((task) => (perBenchmark[data.tasks[task][0]] = (perBenchmark[data.tasks[task][0]] ?? 0) + 1));
   const shapes = data.shapes.filter(Boolean).map(([frames, height, width]) => `${frames} frames × ${height} × ${width}`);
@@ -66,6 +66,5 @@ async function start() {
   showTab();
   document.body.dataset.ready = "true";
 }
-
 
 start();

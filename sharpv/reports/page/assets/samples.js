@@ -31,7 +31,7 @@ function withOption(letter, options) {
 
 function square(line, question, chosen) {
   const verdict = VERDICTS[answerOf(line, question)];
-  const title = `${lineName(data.lines[line])}: ${verdict}, ${text(data.answers[line].text[question])}`;
+  const title = `${lineName(data.lines[line])}: ${verdict}, ${text(data.said[line][question])}`;
   return make("span", { class: `square ${verdict}${chosen ? " chosen" : ""}`, title });
 }
 
@@ -93,8 +93,13 @@ function drawHeads() {
   document.getElementById("heads").replaceChildren(...heads);
 }
 
-function showSamples(section) {
+async function showSamples(section) {
   if (!section.childElementCount) buildSamples(section);
+  try {
+    await texts();
+  } catch (error) {
+    return showProblem(document.getElementById("detail"), error);
+  }
   const list = document.getElementById("list"), search = section.querySelector("input[name=text]");
   if (search !== document.activeElement) search.value = settings.text;
   document.getElementById("filters").replaceChildren(...filterBar());

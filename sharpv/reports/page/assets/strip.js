@@ -10,9 +10,13 @@ let wanted = 0;
 async function keptBlock(number) {
   if (!recent.has(number)) {
     if (recent.size > 8) recent.delete(recent.keys().next().value);
-    recent.set(number, block(`kept-${number}`).then(unpack));
+    recent.set(number, unpack(await block(`kept-${number}`)));
   }
   return recent.get(number);
+}
+
+function showProblem(detail, error) {
+  detail.replaceChildren(make("p", { class: "warning" }, error.message));
 }
 
 async function picture(video) {
@@ -127,17 +131,17 @@ function verdictMark(verdict) {
   return make("span", { class: `square ${VERDICTS[verdict]}` });
 }
 
-function answerBox(line, question, options) {
-  const { kind } = data.lines[line], answers = data.answers[line], verdict = answers.verdict[question];
-  const said = text(answers.text[question]), parsed = text(answers.parsed[question]);
-  const judged = answers.judge.length && answers.judge[question] !== null ? ` · judge ${answers.judge[question].toFixed(1)}` : "";
+function answerBox(line, question, kept, options) {
+  const { kind } = data.lines[line], verdict = answerOf(line, question), place = question % data.block;
+  const [parsed, vr, mr, judge] = ["parsed", "vr", "mr", "judge"].map((name) => kept[name][line][place]);
+  const said = text(data.said[line][question]), judged = judge === null ? "" : ` · judge ${judge.toFixed(1)}`;
   const read = !parsed || parsed === said || verdict === FAILED ? "" : ` · read as ${withOption(parsed, options)}`;
   const note = verdict === RIGHT || verdict === WRONG ? `${VERDICTS[verdict]}${judged}` : VERDICTS[verdict];
   return make("div", { class: "answer" },
     make("div", { class: `name ${kind}` }, verdictMark(verdict), ` ${lineName(data.lines[line])}`),
     make("div", { class: `said ${VERDICTS[verdict]}` }, said || (verdict === MISSING ? "not run" : "(empty)")),
     make("div", { class: "small" }, note + read),
-    make("div", { class: "small" }, `VR ${percent(answers.vr[question])} · MR ${percent(answers.mr[question])}`));
+    make("div", { class: "small" }, `VR ${percent(vr)} · MR ${percent(mr)}`));
 }
 
 // Visual KV that each layer holds, of the rows fed: what a memory method keeps has no place in a picture.
@@ -159,7 +163,7 @@ function fedStrip(line, question, image, kept, room) {
   if (!bits) return make("p", { class: "empty" }, "no answer, no tokens");
   const shares = kept.shares[line][place];
   if (!shares && bits.every((bit) => bit)) {
-    const inside = data.answers[line].mr[question] < 1 ? ", prunes inside the language model" : "";
+    const inside = kept.mr[line][place] < 1 ? ", prunes inside the language model" : "";
     return make("p", { class: "empty" }, `feeds every token${inside}`);
   }
   const merged = shares && shares.reduce((a, b) => a + b, 0) - bits.reduce((a, b) => a + b, 0);
@@ -170,7 +174,14 @@ function fedStrip(line, question, image, kept, room) {
 async function showDetail(detail, question) {
   const ticket = ++wanted;
   if (question === null) return detail.replaceChildren(make("p", { class: "empty" }, "No question passes these filters."));
-  const video = data.video[question], kept = await keptBlock(Math.floor(question / data.block)), image = await picture(video);
+  const video = data.video[question];
+  let kept, image;
+  try {
+    [kept, image] = await Promise.all([keptBlock(Math.floor(question / data.block)), picture(video)]);
+  } catch (error) {
+    if (ticket === wanted) showProblem(detail, error);
+    return;
+  }
   if (ticket !== wanted) return;
   const [benchmark, task] = data.tasks[data.task[question]], gold = text(data.gold[question]), asked = readQuestion(question);
   const options = asked.options.map(([letter, option]) =>
@@ -191,7 +202,7 @@ async function showDetail(detail, question) {
     const { kind } = data.lines[line], alone = String(line) === settings.line;
     if (kind !== above && !alone) parts.push(make("h3", {}, KINDS[kind]));
     if (!alone) above = kind;
-    parts.push(make("div", { class: alone ? "line chosen" : "line" }, answerBox(line, question, asked.options),
+    parts.push(make("div", { class: alone ? "line chosen" : "line" }, answerBox(line, question, kept, asked.options),
       stripOf(line, question, image, kept, room)));
   }
   detail.replaceChildren(...parts);
