@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sharpv.paths import REPOSITORY, tasks_dir
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 from sharpv.tiny.scenes import render, sample_scene
 from sharpv.tiny.video import write_mp4
 
