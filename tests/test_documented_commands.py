@@ -93,10 +93,17 @@ def copy(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Answers that the documents share, as they do for who reads one after the other; all else is each one's own."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def environment(copy, tmp_path):
+def environment(copy, answers, tmp_path):
     if not (Path(sys.prefix) / "installed").exists():
         pytest.skip(f"{sys.prefix} was not made by `make setup`, so make would set up another one")
+    (tmp_path / "runs").symlink_to(answers)
     mine = {"SHARPV_RESULTS": str(tmp_path), "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "VENV": sys.prefix}
     mine |= {"ARGS": FEW, "BENCH_TINY": "--model tiny --frames 2 --tokens 2 --repeats 2"}
     mine |= {"BENCH": "--model tiny --frames 1 --tokens 2 --repeats 2", "PROFILE": "tiny"}
