@@ -14,8 +14,8 @@ CORE_TESTS := $(addprefix tests/test_,runtime.py front_door.py memory_methods.py
 	sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
 FAST_TESTS := $(addprefix tests/test_,sharpv_formulas.py visual_a.py visual_b.py runtime.py front_door.py memory_methods.py scoring.py \
-	metrics.py controls.py columns.py by_name.py availability.py code_hash.py summary.py validation.py paths.py fingerprint.py batch_rules.py \
-	frames.py reports_markup.py reports_statistics.py reports_table1_2.py unpack.py judge.py visual_tower.py front.py experiments.py)
+	controls.py columns.py by_name.py availability.py code_hash.py summary.py validation.py paths.py fingerprint.py batch_rules.py \
+	frames.py reports_markup.py reports_statistics.py reports_table1_2.py unpack.py judge.py visual_tower.py front.py)
 
 # Many containers set it; every command would then compile torch and transformers anew, which doubles its start.
 unexport PYTHONDONTWRITEBYTECODE
