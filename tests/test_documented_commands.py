@@ -31,6 +31,7 @@ INLINE = re.compile(r"`((?:make|python|pip|pre-commit) [^`]+)`")
 ELSEWHERE = ("gpu", "hub", "cluster", "chromium")
 LEFT_OUT = {
     "make test": "this is one of its tests",
+    "make test-fast": "the same tests, fewer",
     "make train-tiny": "takes hours",
     "pre-commit install": "writes into .git, which the copy does not have",
     "pip install -e .[cluster]": "installs from the network",
