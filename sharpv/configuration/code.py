@@ -32,7 +32,7 @@ def code_hash(modules: Iterable[str], package: Path = PACKAGE) -> str:
 
 
 @cache
-def _parsed(source: bytes) -> tuple[str, list[ast.stmt]]:
+def _parsed(source: bytes) -> tuple[str, list[ast.Import | ast.ImportFrom]]:
     """What counts of a module as text, and its imports; kept, since every cell and row asks for the same modules."""
     tree = ast.parse(source)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
