@@ -13,11 +13,15 @@ NEWEST := .venv-newest
 CORE_TESTS := $(addprefix tests/test_,runtime.py batches.py batch_rules.py conversations.py front_door.py memory_methods.py \
 	all_methods.py metrics.py profile.py controls.py sharpv_formulas.py visual_a.py visual_b.py visual_tower.py)
 
+FAST_TESTS := $(addprefix tests/test_,sharpv_formulas.py visual_a.py visual_b.py runtime.py front_door.py memory_methods.py scoring.py \
+	controls.py columns.py by_name.py availability.py code_hash.py summary.py validation.py paths.py fingerprint.py batch_rules.py \
+	frames.py reports_markup.py reports_statistics.py reports_table1_2.py unpack.py judge.py visual_tower.py front.py)
+
 # Many containers set it; every command would then compile torch and transformers anew, which doubles its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny docs lock clean report demo new-method rehearsal gpu-check
+.PHONY: help setup field-table table1 table2 table3 table4 fig5 figures categories audit readings test test-fast lint format footage bench bench-pruners bench-page bench-frames page-picture test-oldest test-newest train-tiny docs lock clean report demo new-method rehearsal gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -102,6 +106,9 @@ bench-frames: setup ## frames by seeking against decoding from the start, videos
 test: setup ## style, types and all tests
 	$(MAKE) --no-print-directory lint
 	$(RUN) -m pytest
+
+test-fast: setup ## the tests of the inner loop: files that run in seconds, without their slow tests
+	$(RUN) -m pytest -m "not slow" $(FAST_TESTS)
 
 $(OLDEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)

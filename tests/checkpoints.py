@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from sharpv.models.llava_video.checkpoint import LANGUAGE
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 
 TOKENIZER = Path(__file__).parent / "golden" / "pllava" / "tokenizer.json.gz"
 FRAMES, SIDE, RANK, STOP = 16, 3, 4, 2

@@ -12,12 +12,14 @@ from sharpv.models.pllava.checkpoint import with_pooling
 from sharpv.tiny.build import PROMPT, build_config, build_model, build_processor, build_tokenizer
 from sharpv.tiny.scenes import render, sample_scene
 
-LONGEST = ("test_documented_commands.py", "test_released.py", "test_experiments.py", "test_end_to_end.py")
-"""Files of minutes, which run commands: a worker that began one at last would run it alone."""
+LONGEST = ("documented_commands", "released", "end_to_end", "experiments", "rehearsal", "any_task", "long_benchmarks")
+"""Files of a minute and more, which run commands, the longest first: a worker that began one at last would run it
+alone. pytest-xdist keeps this order by `--no-loadscope-reorder`; its own has the files of most tests first."""
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

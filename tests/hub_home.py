@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm
+
 FIXTURES = Path(__file__).parent / "fixtures" / "hub_home"
 
 
@@ -17,6 +19,14 @@ def copied(tmp_path_factory):
 
 
 def run(home, results, *arguments):
-    environment = os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
+    return warm.run(environment(home, results), *arguments)
+
+
+def run_once(home, results, *arguments):
+    """In a process of its own, for a home of which one command is asked."""
     command = [sys.executable, "run.py", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment(home, results), capture_output=True, text=True, check=False)
+
+
+def environment(home, results):
+    return os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}

@@ -1,15 +1,13 @@
 """`benchmark=any` and benchmarks of one's own: what can be asked, what a score is, and which class a task is in."""
 
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from hub_home import copied, run
 from omegaconf import OmegaConf
 
 from sharpv.benchmarks import any_task, messages
@@ -261,17 +259,9 @@ def test_failed_answers_score_0_whatever_their_task_guesses_for_an_empty_one(tmp
     assert [(one["metric"], one["value"], one["items"]) for one in aggregates] == [("right", 1.0, 3)]
 
 
-def run(home, results, *arguments):
-    environment = os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "run.py", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("home") / "hub_home"
-    shutil.copytree(FIXTURES / "hub_home", folder)
-    return folder
+    return copied(tmp_path_factory)
 
 
 PLAIN = ["model=tiny", "rows=[dense,evs]", "warm_up=0", "memory_every=0"]

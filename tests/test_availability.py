@@ -8,7 +8,7 @@ import pytest
 
 from sharpv.benchmarks.availability import incomplete
 from sharpv.benchmarks.availability import weights as weights_of
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1234\n"
 
@@ -37,7 +37,7 @@ def test_only_of_the_bundled_checkpoint_it_is_said_that_it_is_bundled(checkpoint
     weights(checkpoint).unlink()
     model = SimpleNamespace(name="tiny", display="mine", path=str(checkpoint))
     assert "train_tiny" not in weights_of(model).problem
-    monkeypatch.setattr("sharpv.tiny.build.CHECKPOINT", checkpoint)
+    monkeypatch.setattr("sharpv.benchmarks.availability.CHECKPOINT", checkpoint)
     assert "train_tiny" in weights_of(model).problem
 
 

@@ -6,6 +6,7 @@ targets earlier lines of the document have made. Commands that answer questions 
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import warm
 
 from sharpv.paths import REPOSITORY, tasks_dir
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 from sharpv.tiny.scenes import render, sample_scene
 from sharpv.tiny.video import write_mp4
 
@@ -29,6 +31,7 @@ INLINE = re.compile(r"`((?:make|python|pip|pre-commit) [^`]+)`")
 ELSEWHERE = ("gpu", "hub", "cluster", "chromium")
 LEFT_OUT = {
     "make test": "this is one of its tests",
+    "make test-fast": "the same tests, fewer",
     "make train-tiny": "takes hours",
     "pre-commit install": "writes into .git, which the copy does not have",
     "pip install -e .[cluster]": "installs from the network",
@@ -92,10 +95,17 @@ def copy(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Answers that the documents share, as they do for who reads one after the other; all else is each one's own."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def environment(copy, tmp_path):
+def environment(copy, answers, tmp_path):
     if not (Path(sys.prefix) / "installed").exists():
         pytest.skip(f"{sys.prefix} was not made by `make setup`, so make would set up another one")
+    (tmp_path / "runs").symlink_to(answers)
     mine = {"SHARPV_RESULTS": str(tmp_path), "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "VENV": sys.prefix}
     mine |= {"ARGS": FEW, "BENCH_TINY": "--model tiny --frames 2 --tokens 2 --repeats 2"}
     mine |= {"BENCH": "--model tiny --frames 1 --tokens 2 --repeats 2", "PROFILE": "tiny"}
@@ -104,12 +114,19 @@ def environment(copy, tmp_path):
     return os.environ | mine | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+def run(line, folder, environment):
+    """As a shell does, without the imports of `python run.py`, which every `make` with a run in it makes."""
+    if line.startswith("python run.py "):
+        return warm.run(environment, *shlex.split(line)[2:], folder=folder)
+    return subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if commands(name)])
 def test_commands_of_a_document_run_one_after_another(document, copy, environment):
     for command in commands(document):
         line = shortened(command)
-        done = subprocess.run(line, shell=True, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        done = run(line, copy, environment)
         missing_weights = re.match(r"python run\.py check\b", line) and "hf download" in done.stdout
         assert done.returncode == 0 or missing_weights, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 

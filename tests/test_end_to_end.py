@@ -10,6 +10,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import warm
 
 from sharpv.reports.store import read_jsonl
 
@@ -41,7 +42,7 @@ def rows_of(folder):
 
 
 def run(folder, *command):
-    return subprocess.run([*COMMAND, *command], env=environment(folder), capture_output=True, text=True, check=False)
+    return warm.run(environment(folder), *COMMAND[2:], *command)
 
 
 def start(folder, *command):
@@ -145,13 +146,12 @@ def test_a_finished_run_loads_no_model_and_says_so(finished):
 
 
 def test_a_sweep_runs_a_job_a_cell_and_the_whole_grid_then_only_reports(tmp_path):
-    sweep = [*COMMAND[:2], "-m", *COMMAND[2:4], "benchmark=tiny_mvbench,tiny_nextqa", *COMMAND[5:]]
-    sweep.append(f"hydra.sweep.dir={tmp_path}/sweep")
-    swept = subprocess.run(sweep, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    sweep = ["-m", *COMMAND[2:4], "benchmark=tiny_mvbench,tiny_nextqa", *COMMAND[5:]]
+    swept = warm.run(environment(tmp_path), *sweep, f"hydra.sweep.dir={tmp_path}/sweep")
     assert swept.returncode == 0, swept.stderr[-3000:]
     assert not (tmp_path / "last.csv").exists()
-    grid = [*COMMAND[:4], "benchmarks=[tiny_mvbench,tiny_nextqa]", *COMMAND[5:]]
-    whole = subprocess.run(grid, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    grid = [*COMMAND[2:4], "benchmarks=[tiny_mvbench,tiny_nextqa]", *COMMAND[5:]]
+    whole = warm.run(environment(tmp_path), *grid)
     assert whole.stdout.count("finished before") == 2, whole.stderr[-3000:]
     table = pd.read_csv(tmp_path / "last.csv")
     assert table[["mvbench_acc", "nextqa_mc"]].notna().all(axis=None)

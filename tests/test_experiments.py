@@ -7,6 +7,7 @@ import sys
 
 import pandas as pd
 import pytest
+import warm
 from hydra import compose, initialize_config_dir
 
 from sharpv.answering.experiment import Experiment, is_part
@@ -15,7 +16,7 @@ from sharpv.configuration import configure
 from sharpv.files import read_jsonl
 from sharpv.reports.__main__ import main
 
-RUN = [sys.executable, "run.py", "threads=1", "memory_every=0", "warm_up=0"]
+QUICK = ["threads=1", "memory_every=0", "warm_up=0"]
 ONE = ["model=tiny", "benchmark=tiny_mvbench", "limit=1"]
 SAME = ["method", "avg_acc", "diff_to_dense", "p_holm", "token_budget_pct", "n_questions", "n_missing"]
 
@@ -25,16 +26,15 @@ def environment(folder):
 
 
 def start(folder, *options):
-    # Hydra takes -m in front of settings only.
-    command = [*RUN[:2], *(one for one in options if one == "-m"), *RUN[2:], *(one for one in options if one != "-m")]
+    command = [sys.executable, "run.py", *QUICK, *options]
     return subprocess.Popen(command, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(folder, *options, code=0):
-    process = start(folder, *options)
-    said, error = process.communicate()
-    assert process.returncode == code, error[-3000:]
-    return said
+def run(folder, *options):
+    # Options that begin with a dash stand in front of settings.
+    done = warm.run(environment(folder), *sorted([*QUICK, *options], key=lambda one: one[0] != "-"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def table(folder, name):
@@ -136,9 +136,7 @@ def test_a_part_of_an_experiment_is_written_beside_its_table_and_says_what_it_is
     ],
 )
 def test_a_command_that_stops_before_its_first_answer_leaves_nothing(tmp_path, wrong):
-    process = start(tmp_path, *wrong, *ONE)
-    process.communicate()
-    assert process.returncode != 0
+    assert warm.run(environment(tmp_path), *QUICK, *wrong, *ONE).returncode != 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

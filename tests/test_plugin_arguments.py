@@ -6,7 +6,7 @@ from plugin_tasks import TASK, register
 
 from sharpv.answering.chat import SharpVModel
 from sharpv.benchmarks.samples import task_manager
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 
 
 @pytest.fixture(scope="module", autouse=True)

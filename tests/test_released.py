@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from sharpv.benchmarks import released, upstream
 from sharpv.configuration import configure
 from sharpv.reports.store import read_jsonl
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 
 BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
 ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpv.tiny.build import CHECKPOINT
+from sharpv.tiny import CHECKPOINT
 
 ROOT = Path(__file__).parents[1]
 LOAD = """

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from sharpv import paths
 from sharpv.benchmarks.validation import POINTER
+from sharpv.tiny import CHECKPOINT
 
 LENGTH = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
@@ -57,8 +58,6 @@ def weights(model: Any) -> Finding:
 
 
 def _is_bundled(path: str) -> bool:
-    from sharpv.tiny.build import CHECKPOINT
-
     return Path(path).resolve() == CHECKPOINT.resolve()
 
 

@@ -21,7 +21,6 @@ from sharpv.benchmarks.judge import require_no_secret
 from sharpv.configuration import settings
 from sharpv.configuration.configure import CONFIGS, names, quoted, register_resolvers, require_effect
 from sharpv.configuration.profile import choose
-from sharpv.models.loaded import ModelConfig
 
 COMMANDS = {
     "run": "sharpv.commands.run:run",
@@ -34,11 +33,6 @@ COMMANDS = {
     "rehearse": "sharpv.commands.rehearse:rehearse",
 }
 """What each command calls, as function(config, command line) -> exit code."""
-LEFT_OUT = re.compile(
-    rf"(model\.({'|'.join(field.name for field in dataclasses.fields(ModelConfig))})"
-    r"|pruner\.(visual|memory)_options\.\w+)="
-)
-"""Settings that a configuration's file may leave out, so that Hydra would want a plus before them."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "map segment")
@@ -78,8 +72,22 @@ def overrides(arguments: list[str]) -> list[str]:
         # Before Hydra, which prints the command lines of a sweep.
         if (given := argument.partition("="))[0].lstrip("+") == "judge.base_url" and given[2] not in ("", "null"):
             require_no_secret(given[2])
-    taken = [f"++{argument}" if LEFT_OUT.match(argument) else argument for argument in [first, *others]]
+    taken = [f"++{argument}" if _may_be_left_out(argument) else argument for argument in [first, *others]]
     return [quoted(argument) for argument in taken if argument]
+
+
+def _may_be_left_out(argument: str) -> bool:
+    """Whether this sets what a configuration's file may leave out, so that Hydra would want a plus before it."""
+    name, equals, _ = argument.partition("=")
+    of_stage = re.fullmatch(r"pruner\.(visual|memory)_options\.\w+", name)
+    return bool(equals) and (of_stage is not None or (name.startswith("model.") and name in _of_model()))
+
+
+def _of_model() -> list[str]:
+    """What every model's configuration holds; imported with torch, which other commands do without."""
+    from sharpv.models.loaded import ModelConfig
+
+    return [f"model.{field.name}" for field in dataclasses.fields(ModelConfig)]
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
@@ -163,7 +171,7 @@ def _no_such_setting(name: str) -> str:
         return (
             f"there is no setting {name!r}. One of a method's stage is pruner.{of_stage[1]}_options.{of_stage[2]}=VALUE"
         )
-    valid = [*settings.RULES, *(f"model.{field.name}" for field in dataclasses.fields(ModelConfig))]
+    valid = [*settings.RULES, *_of_model()]
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"there is no setting {name!r}.{hint} One that its file leaves out is given with a plus: +{name}=VALUE"

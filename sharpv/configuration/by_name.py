@@ -1,4 +1,7 @@
-"""Methods by their names in configs/pruner, without Hydra: what `Pruner.of` and `Pruner.names` stand on."""
+"""Methods by their names in configs/pruner, without Hydra: what `Pruner.of` and `Pruner.names` stand on.
+
+What needs torch is imported where it is needed: `status` and `make`'s choice of a profile start in a second.
+"""
 
 import dataclasses
 import difflib
@@ -9,15 +12,18 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from sharpv.configuration.folders import config_folders, packages
-from sharpv.pruners.base import MemoryPruner, VisualPruner
+
+if TYPE_CHECKING:
+    from sharpv.pruners.base import MemoryPruner, VisualPruner
+
+    Stage = VisualPruner | MemoryPruner
 
 STAGES = ("visual", "memory")
-Stage = VisualPruner | MemoryPruner
 OF_MODEL = re.compile(r"\$\{model\.([\w.]+)\}")
 """A setting that a model's configuration holds, such as a calibrated threshold."""
 LETTERS = 140
@@ -102,12 +108,14 @@ def _config(stage: str, choice: str | Mapping[str, Any]) -> dict[str, Any]:
     return read(stage, choice) if isinstance(choice, str) else dict(choice)
 
 
-def _classes(row: Mapping[str, Any]) -> dict[str, type[Stage]]:
+def _classes(row: Mapping[str, Any]) -> dict[str, type["Stage"]]:
     return {stage: _class(_config(stage, row[stage])["_target_"]) for stage in STAGES if row.get(stage) is not None}
 
 
-def _class(target: str) -> type[Stage]:
+def _class(target: str) -> type["Stage"]:
     """ValueError for a class that neither this package defines nor one that declares methods for it."""
+    from sharpv.pruners.base import MemoryPruner, VisualPruner
+
     module, _, name = target.rpartition(".")
     owners, found = ("sharpv", *packages()), None
     if any(target.startswith(f"{owner}.") for owner in owners):
@@ -135,7 +143,7 @@ def _stage(
     return _built(kind, {**own, **{field: _of_model(value, model) for field, value in options.items()}})
 
 
-def _built(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
+def _built(kind: type["Stage"], settings: Mapping[str, Any]) -> "Stage":
     """A stage, whose settings may be stages in turn, as the reference of a control."""
     made = {
         field: _built(_class(value["_target_"]), {key: one for key, one in value.items() if key != "_target_"})

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -16,18 +17,26 @@ def code_hash(modules: Iterable[str], package: Path = PACKAGE) -> str:
     Comments, formatting and docstrings do not count. package: the folder that holds the code. ValueError for a module
     that is not there.
     """
-    digest, found, waiting = hashlib.sha256(), dict[str, ast.Module](), list(modules)
+    digest, found, waiting = hashlib.sha256(), dict[str, str](), list(modules)
     while waiting:
         name = waiting.pop()
         if name not in found:
             path = _file(name, package)
             if path is None:
                 raise ValueError(f"no module {name} in {package}")
-            found[name] = ast.parse(path.read_bytes())
-            waiting += [one for node in ast.walk(found[name]) for one in _imported(node, name, package)]
+            found[name], imports = _parsed(path.read_bytes())
+            waiting += [one for node in imports for one in _imported(node, name, package)]
     for name in sorted(found):
-        digest.update(f"{name}\n{ast.dump(_without_docstrings(found[name]))}\n".encode())
+        digest.update(f"{name}\n{found[name]}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _parsed(source: bytes) -> tuple[str, list[ast.Import | ast.ImportFrom]]:
+    """What counts of a module as text, and its imports; kept, since every cell and row asks for the same modules."""
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return ast.dump(_without_docstrings(tree)), imports
 
 
 def _file(name: str, package: Path) -> Path | None:

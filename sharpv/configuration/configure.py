@@ -18,6 +18,7 @@ from sharpv.checks import holds
 from sharpv.configuration import by_name, outside
 from sharpv.configuration.budgets import DEPTH, Reach, Unreachable, at_budgets
 from sharpv.configuration.rows import Row, repetitions
+from sharpv.tiny import CHECKPOINT
 
 CONFIGS = outside.CONFIGS
 TEXTS = (
@@ -34,8 +35,6 @@ FIELDS = ("name", "method", "kind", *STAGES, "seeds")
 def register_resolvers() -> None:
     """Tell OmegaConf the bundled model's folder, `${tiny_checkpoint:}`, and Hydra the methods of other packages."""
     Plugins.instance().register(outside.OutsideConfigs)
-    from sharpv.tiny.build import CHECKPOINT
-
     OmegaConf.register_new_resolver("tiny_checkpoint", lambda: str(CHECKPOINT), replace=True)
 
 

@@ -2,7 +2,6 @@
 
 import sys
 
-import torch
 from omegaconf import OmegaConf
 
 from sharpv.benchmarks.availability import weights
@@ -17,6 +16,8 @@ def choose(requested: str = "auto", experiment: str = "table3") -> tuple[str, st
         return requested, "it was asked for (PROFILE)"
     if requested != "auto":
         raise ValueError(f"PROFILE={requested!r} is not one of auto, {', '.join(configure.names('profile'))}")
+    import torch
+
     if not torch.cuda.is_available():
         return "tiny", "there is no CUDA device"
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9

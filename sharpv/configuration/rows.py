@@ -4,9 +4,10 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sharpv.pruners.base import MemoryPruner, VisualPruner
+if TYPE_CHECKING:
+    from sharpv.pruners.base import MemoryPruner, VisualPruner
 
 STAGES = ("visual", "memory")
 KINDS = ("dense", "method", "control", "budget-matched")
@@ -20,8 +21,8 @@ class Row:
     method: str
     kind: Literal["dense", "method", "control", "budget-matched"]
     seed: int
-    visual: VisualPruner | None
-    memory: MemoryPruner | None
+    visual: "VisualPruner | None"
+    memory: "MemoryPruner | None"
     settings: dict[str, Any]
     budget: float | None = None
     """The share of the visual tokens that the row was set to, mean over the layers; None where it was not."""

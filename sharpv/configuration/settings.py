@@ -12,7 +12,6 @@ from sharpv.benchmarks.judge import judge_of
 from sharpv.checks import holds
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
-from sharpv.pruners.fastvid import FastVID
 
 MOST_THREADS, MOST_WORKERS = 1024, 256
 LOADING = ("run", "calibrate", "demo")
@@ -135,6 +134,8 @@ def require(config: DictConfig) -> None:
 
 def _require_prunable(rows: list[Row], checkpoint: dict[str, Any]) -> None:
     """ValueError for a row whose stages ask for a layer or a part of the tower that the checkpoint says it lacks."""
+    from sharpv.pruners.fastvid import FastVID
+
     depth = checkpoint.get("text_config", {}).get("num_hidden_layers")
     headless = checkpoint.get("vision_config", {}).get("vision_use_head") is False
     for row in rows:

@@ -1,7 +1,5 @@
 """Build the tiny VideoLLM: a stock LLaVA-OneVision with its own word-level tokenizer and processor."""
 
-from pathlib import Path
-
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Sequence, Split
@@ -19,7 +17,6 @@ from transformers import (
 from sharpv.tiny.questions import LETTERS, POOLS
 from sharpv.tiny.scenes import COLOURS, DIRECTIONS, PLACES, SHAPES, SIDE
 
-CHECKPOINT = Path(__file__).parent / "checkpoint"
 PATCH = 8
 PAD, UNKNOWN, TURN_START, TURN_END, IMAGE, VIDEO = "<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"
 PROMPT = "<|im_start|>user <video> {text}<|im_end|><|im_start|>assistant "
