@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from sharpv import paths
 from sharpv.benchmarks.validation import POINTER
+from sharpv.typed import command
 
 LENGTH = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
@@ -45,7 +46,7 @@ def weights(model: Any) -> Finding:
     name = f"weights of {model.display}"
     if Path(model.path).is_dir():
         lacking = incomplete(Path(model.path))
-        hint = "; it comes with the package, or from python scripts/train_tiny.py" if _is_bundled(model.path) else ""
+        hint = "; it comes with the package: install it again" if _is_bundled(model.path) else ""
         return Finding(name, model.path, f"{model.path} lacks {lacking}{hint}" if lacking else None)
     snapshot = paths.hub_snapshot(model.path, "model", getattr(model, "revision", None))
     lacking = incomplete(snapshot) if snapshot is not None else None
@@ -151,7 +152,7 @@ def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
         return Finding(name, f"all {asked}, {len(samples)} questions")
     questions = sum(sample.video in set(missing) for sample in samples)
     named = ", ".join(map(str, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
-    get = f"python run.py unpack benchmark={benchmark.name}"
+    get = command(f"unpack benchmark={benchmark.name}")
     problem = f"{len(missing)} of {asked} missing ({questions} questions become errors): {named}; unpack them: {get}"
     return Finding(name, "", problem, fatal=len(missing) == asked)
 
