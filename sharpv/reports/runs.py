@@ -14,7 +14,8 @@ def record_of(experiment: str) -> Path:
     """The record of an experiment that was run here; ValueError naming those there are."""
     path = record_path(experiment)
     if not path.is_file():
-        known = f"there are: {', '.join(experiments())}" if experiments() else "none was run here"
+        known = ", ".join(experiments())
+        known = f"there are: {known}" if known else "none was run here"
         raise ValueError(
             f"no record of an experiment {experiment!r}, {path}; {known}; `{table('table3')}` makes table3"
         )
