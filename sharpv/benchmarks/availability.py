@@ -46,7 +46,7 @@ def weights(model: Any) -> Finding:
     name = f"weights of {model.display}"
     if Path(model.path).is_dir():
         lacking = incomplete(Path(model.path))
-        hint = "; it comes with the package: install it again" if _is_bundled(model.path) else ""
+        hint = "; it comes with the package, or from python scripts/train_tiny.py" if _is_bundled(model.path) else ""
         return Finding(name, model.path, f"{model.path} lacks {lacking}{hint}" if lacking else None)
     snapshot = paths.hub_snapshot(model.path, "model", getattr(model, "revision", None))
     lacking = incomplete(snapshot) if snapshot is not None else None
