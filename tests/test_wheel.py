@@ -59,3 +59,22 @@ def test_a_wheel_writes_results_to_the_working_folder_and_made_data_to_the_cache
     assert results == str(tmp_path / "results")
     assert data == str(tmp_path / "cache" / "sharpv" / "tiny" / "data")
     assert tasks == str(wheel / "sharpv" / "_tasks")
+
+
+def test_a_wheel_asks_for_what_a_video_processor_needs_without_an_extra(wheel):
+    (metadata,) = wheel.glob("*.dist-info/METADATA")
+    needed = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist:")]
+    assert "Requires-Dist: torchvision" in needed
+
+
+def test_a_wheel_names_commands_that_it_has(wheel, tmp_path):
+    code = (
+        "from sharpv import typed; from sharpv.commands import front;"
+        "print(typed.command('unpack'), typed.table('table3'), typed.page('last'), front.usage(), sep='\\n')"
+    )
+    said = told(wheel, tmp_path, "-c", code)
+    assert said.startswith(
+        "sharpv unpack\nsharpv table3\npython -m sharpv.reports.page.build --experiment last\nusage: "
+    )
+    assert "run.py" not in said
+    assert "make " not in said

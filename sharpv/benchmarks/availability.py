@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from sharpv import paths
 from sharpv.benchmarks.validation import POINTER
 from sharpv.tiny import CHECKPOINT
+from sharpv.typed import command
 
 LENGTH = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
@@ -150,7 +151,7 @@ def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
         return Finding(name, f"all {asked}, {len(samples)} questions")
     questions = sum(sample.video in set(missing) for sample in samples)
     named = ", ".join(map(str, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
-    get = f"python run.py unpack benchmark={benchmark.name}"
+    get = command(f"unpack benchmark={benchmark.name}")
     problem = f"{len(missing)} of {asked} missing ({questions} questions become errors): {named}; unpack them: {get}"
     return Finding(name, "", problem, fatal=len(missing) == asked)
 

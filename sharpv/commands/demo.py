@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from sharpv import paths
+from sharpv import paths, typed
 from sharpv.answering import environment, keys, work
 from sharpv.answering.store import RowStore
 from sharpv.benchmarks.availability import require_available
@@ -58,7 +58,7 @@ def demo(config: DictConfig, command: str, loaded: Loaded | None = None) -> int:
 
 def _video(config: DictConfig) -> Path:
     if not config.video or not config.question:
-        raise ValueError('the demo needs both: python run.py demo video=PATH question="What is moving?"')
+        raise ValueError(f'the demo needs both: {typed.command("demo video=PATH")} question="What is moving?"')
     if len(config.options) > len(LETTERS):
         raise ValueError(f"{len(config.options)} options; give at most {len(LETTERS)}")
     video = Path(config.video).expanduser()

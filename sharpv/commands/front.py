@@ -17,10 +17,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from tenacity import RetryError
 
+from sharpv import __version__
 from sharpv.benchmarks.judge import require_no_secret
 from sharpv.configuration import settings
 from sharpv.configuration.configure import CONFIGS, names, quoted, register_resolvers, require_effect
 from sharpv.configuration.profile import choose
+from sharpv.typed import command
 
 COMMANDS = {
     "run": "sharpv.commands.run:run",
@@ -45,6 +47,9 @@ def main(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if arguments[:1] in (["--help"], ["-h"], ["--version"]):
+        print(f"sharpv {__version__}" if arguments[0] == "--version" else usage())
+        return 0
     try:
         sys.argv[1:] = overrides(arguments)
         # Here for Hydra, which looks for configurations; in `job` again for processes that a launcher starts.
@@ -54,6 +59,21 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         return refusal(error)
     return 0
+
+
+def usage() -> str:
+    """What can be typed: commands, experiments, and where the settings are listed."""
+    return "\n".join(
+        [
+            f"usage: {command('[COMMAND or EXPERIMENT] [SETTING=VALUE ...]')}",
+            f"commands, `run` where none is given: {', '.join(COMMANDS)}",
+            f"experiments: {', '.join(names('experiment'))}",
+            *(f"{group}=NAME: {', '.join(names(group))}" for group in ("model", "benchmark", "pruner")),
+            f"all settings: {command('--cfg job')}",
+            f"for example: {command('run model=tiny pruner=sharpv_adaptive benchmark=tiny_mvbench limit=5')}",
+            f"             {command('table3 limit=5')}",
+        ]
+    )
 
 
 def overrides(arguments: list[str]) -> list[str]:
@@ -99,7 +119,7 @@ def job(config: DictConfig) -> None:
         require_effect(config, at.overrides.task)
         settings.require(config)
         module, function = COMMANDS[config.command].split(":")
-        code = getattr(import_module(module), function)(config, "python run.py " + " ".join(at.overrides.task))
+        code = getattr(import_module(module), function)(config, command(" ".join(at.overrides.task)))
     except BrokenPipeError:
         # Whoever read has enough; without this the interpreter would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 from tabulate import tabulate
 
-from sharpv import paths
+from sharpv import paths, typed
 from sharpv.commands.run import grid
 from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
@@ -127,7 +127,7 @@ def rehearsed(model: str, benchmark: str, size: DictConfig, file: str | None) ->
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"plan.measured={file} is no file of stage times ({type(error).__name__}: {error}); "
-            "python run.py rehearse writes one to results/rehearsal/"
+            f"{typed.command('rehearse')} writes one to results/rehearsal/"
         ) from error
 
 

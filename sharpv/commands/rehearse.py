@@ -33,6 +33,7 @@ from sharpv.rehearsal.snapshots import snapshot, write_benchmark, write_llava_on
 from sharpv.reports.store import read_samples
 
 CPU_MODEL, CPU_LAYERS, CPU_FRAMES = "llava_ov_0_5b", 2, 4
+OURS = ("-m", "sharpv")
 POLL_S = 0.2
 
 
@@ -127,9 +128,9 @@ def rehearse(config: DictConfig, command: str) -> int:
     with stand_in() if judged else nullcontext(None) as address:
         judge = [f"judge.base_url={address}", "judge.model=stand-in"] if address else []
         real = [*given, *cut, *judge]
-        run = ["run.py", *real, f"limit={wanted.questions}"]
-        steps.run("unpack", "run.py", "unpack", *given)
-        steps.run("check", "run.py", "check", *real)
+        run = [*OURS, *real, f"limit={wanted.questions}"]
+        steps.run("unpack", *OURS, "unpack", *given)
+        steps.run("check", *OURS, "check", *real)
         rows = len(configure.table_rows(config, models[0])[0])
         before = steps.killed("run, killed", results, max(1, wanted.questions * rows // 2), *run)
         output = steps.run("run, resumed", *run)
@@ -137,14 +138,14 @@ def rehearse(config: DictConfig, command: str) -> int:
     name = experiments[0].stem if experiments else config.table
     page = ["-m", "sharpv.reports.page.build", "--experiment", name, "--output", str(results / "report.html")]
     steps.run("report", *page, "--videos", str(home))
-    steps.run("status", "run.py", "status")
+    steps.run("status", *OURS, "status")
     cells, doubled = _cells(results, seconds)
     if doubled:
         steps.failed.append(f"{doubled} answers stored twice")
     told = {"device": machine.describe(device)["hardware"], "cut": "; ".join(said), "command": command, "cells": cells}
     file = base.with_suffix(".json")
     file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    planned = steps.run("plan with these times", "run.py", "plan", *given, *cut[:4], f"plan.measured={file}")
+    planned = steps.run("plan with these times", *OURS, "plan", *given, *cut[:4], f"plan.measured={file}")
     text = _report(told, made, steps, cells, before, doubled, output, planned, config, models)
     base.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)

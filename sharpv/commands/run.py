@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sharpv import paths
+from sharpv import paths, typed
 from sharpv.answering import environment
 from sharpv.answering.cell import Cell
 from sharpv.answering.experiment import Experiment
@@ -257,4 +257,4 @@ def _report(
         tracking.log_report(output / f"{name}.csv", pictures, settings, config.wandb.project, config.wandb.mode)
     if name != experiment.kind:
         print(f"not the whole experiment: {experiment.kind}.* stay as they are")
-    print(f"written: {', '.join(map(str, written))}, .csv, .tex; a page of every answer: make report EXPERIMENT={name}")
+    print(f"written: {', '.join(map(str, written))}, .csv, .tex; a page of every answer: {typed.page(name)}")

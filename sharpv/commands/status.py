@@ -8,7 +8,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from tabulate import tabulate
 
-from sharpv import paths
+from sharpv import paths, typed
 from sharpv.files import read_jsonl, read_object
 from sharpv.reports.runs import experiments
 from sharpv.reports.store import read_columns, read_samples
@@ -31,7 +31,7 @@ def status(config: DictConfig, command: str) -> int:
         for reason, number in line["reasons"].items():
             print(f"\n{line['run']}: {number} x {reason}")
     if names := experiments():
-        print(f"\nexperiments (make report EXPERIMENT=NAME): {', '.join(names)}")
+        print(f"\nexperiments ({typed.page('NAME')}): {', '.join(names)}")
     return 0
 
 

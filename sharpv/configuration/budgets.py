@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpv.configuration.rows import Row
+from sharpv.typed import command
 
 DEPTH = 28
 """Layers of a model whose checkpoint is not on this machine, for rows that are only looked at."""
@@ -83,9 +84,10 @@ def _calibrated(row: Row, budget: float, reach: Reach) -> Any:
     changed: Any = row.visual
     for field, values in reach.calibrated[row.name].items():
         if budget not in values:
+            find = command(f"calibrate pruner={row.name} target_vr={budget:g}")
             raise ValueError(
                 f"its {field} is calibrated for {', '.join(f'{one:.0%}' for one in values)} on this model only; add "
-                f"what `python run.py calibrate pruner={row.name} target_vr={budget:g}` finds to its configuration"
+                f"what `{find}` finds to its configuration"
             )
         changed = dataclasses.replace(changed, **{field: values[budget]})
     return changed

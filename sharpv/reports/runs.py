@@ -7,14 +7,18 @@ import yaml
 
 from sharpv.paths import configs_dir, record_path, results_dir
 from sharpv.reports.store import Run
+from sharpv.typed import table
 
 
 def record_of(experiment: str) -> Path:
     """The record of an experiment that was run here; ValueError naming those there are."""
     path = record_path(experiment)
     if not path.is_file():
-        known = f"there are: {', '.join(experiments())} (EXPERIMENT=NAME)" if experiments() else "none was run here"
-        raise ValueError(f"no record of an experiment {experiment!r}, {path}; {known}; `make table3` makes table3")
+        known = ", ".join(experiments())
+        known = f"there are: {known}" if known else "none was run here"
+        raise ValueError(
+            f"no record of an experiment {experiment!r}, {path}; {known}; `{table('table3')}` makes table3"
+        )
     return path
 
 
