@@ -105,10 +105,11 @@ def released_name(name: str) -> str:
     return plain if "vision_model." in plain else plain.replace("vision_tower.", "vision_tower.vision_model.")
 
 
-def end_soon(model) -> None:
+def end_soon(model, ids: tuple[int, int] = (END, END + 1)) -> None:
     """Let one of the two tokens that end an answer stand out, whichever way the states point."""
-    ends = model.lm_head.weight.data[END : END + 2]
-    ends[:] = 4 * torch.stack([ends[0], -ends[0]])
+    weights, (one, other) = model.lm_head.weight.data, ids
+    weights[one] *= 4
+    weights[other] = -weights[one]
 
 
 QWEN = [
@@ -184,6 +185,10 @@ TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "
 def write_llava_video(folder: Path) -> None:
     """A LLaVA-Video folder as released (official names and configuration), with the tiny model's tokenizer."""
     model, _ = FAMILIES["llava_video"]()
+    # The released tokenizer has a second token that ends an answer.
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+    tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
+    end_soon(model, tuple(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])))
     names = {"model.vision_tower.": "model.vision_tower.vision_tower.vision_model.", "model.language_model.": "model."}
     names |= {f"model.multi_modal_projector.linear_{n}": f"model.mm_projector.{2 * n - 2}" for n in (1, 2)}
     released = {}
@@ -196,7 +201,4 @@ def write_llava_video(folder: Path) -> None:
     config = {"model_type": "llava_qwen", "mm_newline_position": "grid", "rope_theta": 1e4}
     config |= {field: getattr(text, field) for field in LANGUAGE}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    # The released tokenizer has a second token that ends an answer.
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
-    tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
     tokenizer.save_pretrained(folder)

@@ -42,6 +42,7 @@ LEFT_OUT = {
     "make rehearsal": "test_rehearsal.py runs it in small",
     "make gpu-check": "test_gpu_check.py runs it in small",
     "make bench-frames": "makes an hour of video",
+    "make bench-page": "needs Chromium, and makes a page of 460,000 answers",
     "make docs": "test_site.py builds it",
     "make lock": "asks the network for versions",
     "python -m sharpv.tiny.acceptance": "its exit code tells that marks are missed, as the documents do",

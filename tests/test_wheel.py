@@ -63,7 +63,7 @@ def test_a_wheel_writes_results_to_the_working_folder_and_made_data_to_the_cache
 
 def test_a_wheel_asks_for_what_a_video_processor_needs_without_an_extra(wheel):
     (metadata,) = wheel.glob("*.dist-info/METADATA")
-    needed = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist:")]
+    needed = [line for line in metadata.read_text(encoding="utf-8").splitlines() if line.startswith("Requires-Dist:")]
     assert "Requires-Dist: torchvision" in needed
 
 
