@@ -4,9 +4,13 @@ import dataclasses
 import difflib
 import os
 import re
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
+from threading import current_thread, main_thread
 
 import hydra
 import yaml
@@ -117,9 +121,11 @@ def job(config: DictConfig) -> None:
     at = HydraConfig.get()
     try:
         require_effect(config, at.overrides.task)
-        settings.require(config)
         module, function = COMMANDS[config.command].split(":")
-        code = getattr(import_module(module), function)(config, command(" ".join(at.overrides.task)))
+        with ended_by_ctrl_c():
+            settings.require(config)
+            called = getattr(import_module(module), function)
+        code = called(config, command(" ".join(at.overrides.task)))
     except BrokenPipeError:
         # Whoever read has enough; without this the interpreter would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -133,6 +139,20 @@ def job(config: DictConfig) -> None:
             raise RuntimeError(f"this job of the sweep ended with exit code {code}")
         return
     sys.exit(code)
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process at once: torch's libraries, imported here, abort with a dump when an exception meets them
+    as they load."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def refusal(error: Exception) -> int:
