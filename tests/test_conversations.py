@@ -217,6 +217,20 @@ def test_images_are_pruned_as_videos_of_one_frame_where_they_are_one_grid(model,
         answer(model, beside_an_image[0])
 
 
+def test_a_refused_call_leaves_nothing_to_the_next(model, family, calls, beside_an_image):  # noqa: F811
+    if family not in ("qwen2_5_vl", "qwen3_vl"):
+        pytest.skip("images of other families are not pruned")
+    wrong = torch.ones_like(beside_an_image[0]["input_ids"])
+    wrong[0, -1] = 0
+    with Pruner(VisualSharpV(), images="prune")(model) as report:
+        answer(model, beside_an_image[0], max_new_tokens=1)
+        expected = [one.layout.visual for one in report.videos]
+        with pytest.raises(ValueError, match="padding_side"):
+            answer(model, beside_an_image[0] | {"attention_mask": wrong})
+        answer(model, beside_an_image[0], max_new_tokens=1)
+        assert [one.layout.visual for one in report.videos] == expected
+
+
 def test_images_are_kept_or_pruned_and_nothing_else():
     with pytest.raises(ValueError, match="images='drop'"):
         Pruner(images="drop")

@@ -46,7 +46,7 @@ class Prompt:
 def split(
     adapter: Adapter, ids_BN: torch.Tensor, embeddings: torch.Tensor, padding_B: list[int], call: dict[str, Any]
 ) -> list[Prompt]:
-    """The samples of a call; takes from it what must not reach the decoder. Two read-backs.
+    """The samples of a call; takes from it what must not reach the decoder. One read-back.
 
     ValueError where positions that need three components have one.
     """
@@ -56,7 +56,7 @@ def split(
     is_image_BN = is_video_BN.new_zeros(is_video_BN.shape)
     if adapter.image_token_id is not None:
         is_image_BN = ids_BN == adapter.image_token_id
-    images_B, videos_B = is_image_BN.sum(1).tolist(), is_video_BN.sum(1).tolist()
+    images_B, videos_B = torch.stack([is_image_BN.sum(1), is_video_BN.sum(1)]).tolist()
     levels_B: list[torch.Tensor | None] = [None] * len(ids_BN)
     if levels is not None:
         rows_B = [images + videos for images, videos in zip(images_B, videos_B, strict=True)]
@@ -95,12 +95,13 @@ def feed_prompts(
 ) -> list[FedPrompt]:
     """Prune each prompt's videos, and images as videos of one frame where they are not kept.
 
-    shapes: the last are those of the videos that this call brought, those in front of its images; none where that is
-    not known, a video is then a run of rows. ValueError for a prompt without a video, unless the conversation
+    shapes: the last are those of the videos that this call brought, those in front of its images, any before them of
+    calls that were refused; none where that is not known, a video is then a run of rows. ValueError for a prompt without a video, unless the conversation
     `goes_on`, and for images that cannot be pruned.
     """
-    of_videos = _take(adapter, shapes[::-1], sum(prompt.videos for prompt in prompts))[::-1]
-    of_images = shapes[: len(shapes) - len(of_videos)]
+    latest = shapes[::-1]
+    of_videos = _take(adapter, latest, sum(prompt.videos for prompt in prompts))[::-1]
+    of_images = _take(adapter, latest, sum(prompt.images for prompt in prompts))[::-1]
     prunes_images = images == "prune" and any(prompt.images for prompt in prompts)
     if prunes_images:
         _require_prunable(adapter, of_images, sum(prompt.images for prompt in prompts), visual, tap)

@@ -23,11 +23,13 @@ def left_padding(mask_BN: torch.Tensor) -> list[int]:
     length = mask_BN.shape[1]
     padding_B = length - mask_BN.bool().sum(1)
     is_left = torch.arange(length, device=mask_BN.device) >= padding_B[:, None]
-    if not torch.equal(is_left, mask_BN.bool()):
+    differs = (is_left != mask_BN.bool()).any().long()
+    *padding, wrong = torch.cat([padding_B, differs[None]]).tolist()
+    if wrong:
         raise ValueError(
             "the attention mask hides tokens that are no padding on the left: set padding_side='left' in the tokenizer"
         )
-    return padding_B.tolist()
+    return padding
 
 
 @dataclass(frozen=True)
