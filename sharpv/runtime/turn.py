@@ -96,8 +96,8 @@ def feed_prompts(
     """Prune each prompt's videos, and images as videos of one frame where they are not kept.
 
     shapes: the last are those of the videos that this call brought, those in front of its images, any before them of
-    calls that were refused; none where that is not known, a video is then a run of rows. ValueError for a prompt without a video, unless the conversation
-    `goes_on`, and for images that cannot be pruned.
+    calls that were refused; none where that is not known, a video is then a run of rows. ValueError for a prompt
+    without a video, unless the conversation `goes_on`, and for images that cannot be pruned.
     """
     latest = shapes[::-1]
     of_videos = _take(adapter, latest, sum(prompt.videos for prompt in prompts))[::-1]
