@@ -94,10 +94,9 @@ def qwen3_vl() -> tuple[torch.nn.Module, dict]:
     return qwen("qwen3_vl", Qwen3VLConfig, Qwen3VLForConditionalGeneration)
 
 
-def llava_video() -> tuple[torch.nn.Module, Mapping]:
-    torch.manual_seed(0)
-    language = Qwen2Config(
-        vocab_size=200,
+def decoder(vocabulary: int) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=DEPTH,
@@ -106,6 +105,11 @@ def llava_video() -> tuple[torch.nn.Module, Mapping]:
         tie_word_embeddings=False,
         initializer_range=0.08,
     )
+
+
+def llava_video() -> tuple[torch.nn.Module, Mapping]:
+    torch.manual_seed(0)
+    language = decoder(vocabulary=200)
     tower = SiglipVisionConfig(
         hidden_size=32,
         intermediate_size=64,
@@ -136,16 +140,7 @@ def llava_video() -> tuple[torch.nn.Module, Mapping]:
 def internvl() -> tuple[torch.nn.Module, dict]:
     torch.manual_seed(0)
     start, end, pad = 260, 261, 262
-    language = Qwen2Config(
-        vocab_size=264,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=DEPTH,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-        initializer_range=0.08,
-    )
+    language = decoder(vocabulary=264)
     tower = InternVLVisionConfig(
         hidden_size=32,
         intermediate_size=64,

@@ -57,7 +57,7 @@ class Pllava:
             )
         if not isinstance(self.model.model.multi_modal_projector, PooledProjector):
             raise ValueError(
-                "this LLaVA model pools no video tokens: load PLLaVA with sharpv.models.pllava_checkpoint.load_pllava"
+                "this LLaVA model pools no video tokens: load PLLaVA with sharpv.models.pllava.checkpoint.load_pllava"
             )
 
     @property
