@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from sharpv.tiny import build
+from sharpv.tiny import CHECKPOINT, build
 from sharpv.tiny.corpus import Packer
 from sharpv.tiny.layouts import sample_shown
 from sharpv.tiny.scenes import BEATS, GRID, SIDE, Scene, render, sample_scene
@@ -277,7 +277,7 @@ def main() -> None:
     tokenizer = build.build_tokenizer()
     model = build.build_model(build.build_config(tokenizer))
     if config.initialise == "checkpoint":
-        state = LlavaOnevisionForConditionalGeneration.from_pretrained(build.CHECKPOINT, dtype=torch.float32)
+        state = LlavaOnevisionForConditionalGeneration.from_pretrained(CHECKPOINT, dtype=torch.float32)
         model.load_state_dict(state.state_dict())
     frames = render_stage(config, work)
     tower_stage(config, work, model, frames)

@@ -1,0 +1,46 @@
+"""The training script from random weights to a checkpoint that loads, in very small."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
+
+from sharpv.paths import REPOSITORY
+from sharpv.tiny import CHECKPOINT
+
+SMALL = "videos=2 processes=1 tower.videos=2 tower.batch_frames=4 tower.save_every=1 lookup.batch=2".split()
+SMALL += "language.batch_videos=1 letters.batch_videos=1 letters.log_every=1".split()
+
+
+def train(work, *settings):
+    command = [sys.executable, "scripts/train_tiny.py", f"work_dir={work}", *SMALL, *settings]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return LlavaOnevisionForConditionalGeneration.from_pretrained(work / "checkpoint")
+
+
+@pytest.mark.slow
+def test_training_goes_through_all_stages_resumes_and_writes_a_checkpoint(tmp_path):
+    stages = ("tower.steps=1", "lookup.steps=1", "language.steps=1")
+    first = train(tmp_path, "initialise=scratch", *stages, "letters.steps=1")
+    rendered = (tmp_path / "frames.npy").stat().st_mtime_ns
+    second = train(tmp_path, "initialise=scratch", *stages, "letters.steps=2")
+    assert (tmp_path / "frames.npy").stat().st_mtime_ns == rendered
+    curve = [json.loads(line)["step"] for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
+    assert curve == [1, 2]
+    changed = {name for name, value in first.state_dict().items() if not torch.equal(value, second.state_dict()[name])}
+    assert any("language_model" in name for name in changed)
+    assert not any("vision_tower" in name or "projector" in name for name in changed), "the tower is frozen by then"
+    assert AutoProcessor.from_pretrained(tmp_path / "checkpoint").tokenizer.get_vocab()
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_the_bundled_checkpoint(tmp_path):
+    bundled = LlavaOnevisionForConditionalGeneration.from_pretrained(CHECKPOINT).state_dict()
+    rest = train(
+        tmp_path, "initialise=checkpoint", "tower.steps=0", "letters.steps=1", "letters.warm_up=1000000"
+    ).state_dict()
+    assert all(torch.allclose(value.float(), rest[name].float(), atol=1e-4) for name, value in bundled.items())
