@@ -188,7 +188,7 @@ class Dialogues(torch.utils.data.Dataset):
 
     def __init__(self, config: DictConfig, stage: str, tokenizer, features: np.ndarray, start: int):
         self.config, self.options, self.features, self.start = config, config[stage], features, start
-        self.packer = Packer(tokenizer, self.options.capacity, self.options.five_options)
+        self.packer = Packer(tokenizer, self.options.capacity, self.options.five_options, self.options.often)
         self.scenes: dict[int, Scene] = {}
 
     def __len__(self) -> int:

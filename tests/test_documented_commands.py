@@ -122,10 +122,23 @@ def run(line, folder, environment):
     return subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def without_earlier_documents() -> dict[str, list[str]]:
+    """The commands of each document without those that a document before it shows too."""
+    shown, kept = [], {}
+    for document in DOCUMENTS:
+        both = without_repeats([*shown, *(line for line in commands(document) if line not in shown)])
+        kept[document] = both[len(shown) :]
+        shown = both
+    return kept
+
+
+COMMANDS = without_earlier_documents()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if commands(name)])
+@pytest.mark.parametrize("document", [name for name, lines in COMMANDS.items() if lines])
 def test_commands_of_a_document_run_one_after_another(document, copy, environment):
-    for command in commands(document):
+    for command in COMMANDS[document]:
         line = shortened(command)
         done = run(line, copy, environment)
         missing_weights = re.match(r"python run\.py check\b", line) and "hf download" in done.stdout

@@ -1,6 +1,8 @@
 """Training sequences for the tiny VideoLLM: one video, many short dialogues that do not see each other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -51,10 +53,19 @@ class Packer:
     """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video.
 
     five_options: share of five among questions with options, where there are so many possible answers; else four.
+    often: how much sooner than others questions of a family are asked; what comes late finds no room.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, capacity: int, five_options: float = 0.34):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        capacity: int,
+        five_options: float = 0.34,
+        often: Mapping[str, float] = MappingProxyType({}),
+    ):
         self.tokenizer, self.capacity, self.five_options = tokenizer, capacity, five_options
+        chances = np.array([float(often.get(family, 1)) for family in FAMILIES])
+        self.chances = chances / chances.sum()
         self.head, self.tail = PROMPT.split(VIDEO)
         self.turn_end = tokenizer.eos_token_id
         self.question_mark, self.yes, self.no = tokenizer.convert_tokens_to_ids(["?", "yes", "no"])
@@ -67,10 +78,10 @@ class Packer:
         is, are left out where the reply is only text.
         """
         packed = Packed()
-        order = rng.permutation(list(FAMILIES))
+        order = rng.choice(list(FAMILIES), len(FAMILIES), replace=False, p=self.chances)
         dialogues = [self._dialogue(scene, family, rng, options, reply, shown) for family in order]
         all_seen = all(set(thing.beats) & set(shown.beats) for thing in scene.objects)
-        if rng.random() < 0.5 and all_seen and shown.whole and len(shown.beats) > 4:
+        if rng.random() < 0.5 and all_seen and len(shown.whole_beats) > 4:
             dialogues.insert(0, (CAPTION_REQUEST, caption(scene), None, True))
         for _ in range(0 if reply == "text" else 2):
             dialogues.insert(int(rng.integers(1, 5)), self._lookup(scene, rng, reply))
@@ -81,7 +92,7 @@ class Packer:
 
     def _dialogue(self, scene, family, rng, options, reply, shown):
         question = FAMILIES[family](scene, rng)
-        if question is None or not evident(question, scene, shown.beats, shown.whole):
+        if question is None or not evident(question, scene, shown.beats, shown.whole_beats):
             return None
         possible = len(POOLS[question.pool])
         if possible < 4 or rng.random() >= options:

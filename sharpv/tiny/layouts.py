@@ -1,6 +1,6 @@
-"""How a training video is shown: as real VideoLLMs see videos, in any number of frames and any grid, never pruned.
+"""How a training video is shown: as real VideoLLMs see videos, in any number of frames and any grids, never pruned.
 
-Shape suffixes: B batch, T frames of the scene, F frames shown, H and W the scene's grid, D width, N tokens shown.
+Shape suffixes: B batch, T frames of the scene, F frames shown, H and W a frame's grid, D width, N tokens shown.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,16 @@ FRAMES = {1: 0.05, 2: 0.1, 3: 0.12, 4: 0.22, 5: 0.13, 6: 0.15, 7: 0.08, 8: 0.15}
 SIDES = (3, 4, 5, 6, 6, 6, 7)
 FINE = 20
 """Tokens a frame from which on small things such as dots can be told."""
+OWN_GRIDS = 0.6
+"""Share of videos whose frames have a grid each, as those have that slow-fast models show; else one for all."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The frames shown, ascending; the grid that each is resized to, bilinearly as LLaVA-OneVision pools; and the rows
-    and columns of it that are left where a border was padding, as its unpadding cuts."""
+class Frame:
+    """A frame shown: its beat; the grid that it is resized to, bilinearly as LLaVA-OneVision pools; and the rows and
+    columns of it that are left where a border was padding, as its unpadding cuts."""
 
-    beats: tuple[int, ...] = tuple(range(BEATS))
+    beat: int
     grid: tuple[int, int] = (GRID, GRID)
     rows: tuple[int, int] = (0, GRID)
     columns: tuple[int, int] = (0, GRID)
@@ -34,13 +36,31 @@ class Shown:
         return (self.rows, self.columns) == ((0, height), (0, width)) and height * width >= FINE
 
     def of(self, features_BTHWD: torch.Tensor) -> torch.Tensor:
+        """The tokens (B, N, D) of this frame of videos."""
+        maps_BDHW = features_BTHWD[:, self.beat].permute(0, 3, 1, 2)
+        if self.grid != tuple(maps_BDHW.shape[2:]):
+            maps_BDHW = functional.interpolate(maps_BDHW, size=self.grid, mode="bilinear")
+        return maps_BDHW[:, :, slice(*self.rows), slice(*self.columns)].flatten(2).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The frames shown of a video, in order."""
+
+    frames: tuple[Frame, ...] = tuple(Frame(beat) for beat in range(BEATS))
+
+    @property
+    def beats(self) -> tuple[int, ...]:
+        return tuple(frame.beat for frame in self.frames)
+
+    @property
+    def whole_beats(self) -> tuple[int, ...]:
+        """The beats at which everything can be seen, small things too."""
+        return tuple(frame.beat for frame in self.frames if frame.whole)
+
+    def of(self, features_BTHWD: torch.Tensor) -> torch.Tensor:
         """The tokens (B, N, D) of videos shown this way."""
-        frames = features_BTHWD[:, list(self.beats)]
-        if self.grid != tuple(frames.shape[2:4]):
-            flat_XDHW = frames.flatten(0, 1).permute(0, 3, 1, 2)
-            flat_XDHW = functional.interpolate(flat_XDHW, size=self.grid, mode="bilinear")
-            frames = flat_XDHW.permute(0, 2, 3, 1).unflatten(0, frames.shape[:2])
-        return frames[:, :, slice(*self.rows), slice(*self.columns)].flatten(1, 3)
+        return torch.cat([frame.of(features_BTHWD) for frame in self.frames], 1)
 
 
 def sample_shown(rng: np.random.Generator, plain: float) -> Shown:
@@ -48,7 +68,14 @@ def sample_shown(rng: np.random.Generator, plain: float) -> Shown:
     if rng.random() < plain:
         return Shown()
     count = int(rng.choice(list(FRAMES), p=list(FRAMES.values())))
-    beats = tuple(sorted(rng.choice(BEATS, count, replace=False).tolist()))
+    beats = sorted(rng.choice(BEATS, count, replace=False).tolist())
+    own = rng.random() < OWN_GRIDS
+    same = _sample_layout(rng)
+    return Shown(tuple(Frame(beat, *(_sample_layout(rng) if own else same)) for beat in beats))
+
+
+def _sample_layout(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """A grid, and the rows and columns of it that are left."""
     height, width = (int(side) for side in rng.choice(SIDES, 2))
     rows, columns = (0, height), (0, width)
     if rng.random() < 0.15:
@@ -57,4 +84,4 @@ def sample_shown(rng: np.random.Generator, plain: float) -> Shown:
             rows = (cut // 2, height - (cut + 1) // 2)
         elif width > 4:
             columns = (cut // 2, width - (cut + 1) // 2)
-    return Shown(beats, (height, width), rows, columns)
+    return (height, width), rows, columns

@@ -177,8 +177,9 @@ def motion_sentence(scene, rng):
     )
 
 
-def evident(question: Question, scene: Scene, beats: tuple[int, ...], whole: bool) -> bool:
-    """Whether these frames of a scene hold the answer to the question. whole: nothing is cut off or too coarse."""
+def evident(question: Question, scene: Scene, beats: tuple[int, ...], whole_beats: tuple[int, ...]) -> bool:
+    """Whether these frames of a scene hold the answer to the question; in those of `whole_beats` nothing is cut off or
+    too coarse."""
     spread, ends = max(beats) - min(beats) >= 3, min(beats) <= 2 and max(beats) >= 5
     seen = [thing for thing in scene.objects if set(thing.beats) & set(beats)]
     named = [thing for thing in seen if thing.colour[0] in question.text.split()]
@@ -189,10 +190,10 @@ def evident(question: Question, scene: Scene, beats: tuple[int, ...], whole: boo
         "event_order": len(brief) == 2,
         "appearance_time": bool(named) and ends,
         "object_shape": bool(named),
-        "object_place": bool(named) and whole,
+        "object_place": any(set(thing.beats) & set(whole_beats) for thing in named),
         "colour_change": any(len({thing.colour[beat] for beat in beats}) == 2 for thing in seen),
         "jump_place": any(thing.role == "jumper" and len({thing.x[beat] for beat in beats}) == 2 for thing in seen),
-        "dot_count": whole,
+        "dot_count": bool(whole_beats),
         "background_change": min(beats) <= 1 and max(beats) >= 6,
         "existence": question.answer == "no"
         or any(thing.colour[beat] in question.text.split() for thing in seen for beat in set(thing.beats) & set(beats)),
