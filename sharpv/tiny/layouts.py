@@ -12,10 +12,10 @@ from torch.nn import functional
 from sharpv.tiny.scenes import BEATS, GRID
 
 FRAMES = {1: 0.05, 2: 0.1, 3: 0.12, 4: 0.22, 5: 0.13, 6: 0.15, 7: 0.08, 8: 0.15}
-SIDES = (3, 4, 5, 6, 6, 6, 7)
-FINE = 20
+SIDES = (3, 4, 4, 4, 5, 5, 6, 6, 7)
+FINE = 16
 """Tokens a frame from which on small things such as dots can be told."""
-OWN_GRIDS = 0.6
+OWN_GRIDS = 0.8
 """Share of videos whose frames have a grid each, as those have that slow-fast models show; else one for all."""
 
 
@@ -78,7 +78,7 @@ def _sample_layout(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int
     """A grid, and the rows and columns of it that are left."""
     height, width = (int(side) for side in rng.choice(SIDES, 2))
     rows, columns = (0, height), (0, width)
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         cut = int(rng.integers(1, 3))
         if rng.random() < 0.5 and height > 4:
             rows = (cut // 2, height - (cut + 1) // 2)
