@@ -12,7 +12,7 @@ from torch.nn import functional
 from sharpv.tiny.scenes import BEATS, GRID
 
 FRAMES = {1: 0.05, 2: 0.1, 3: 0.12, 4: 0.22, 5: 0.13, 6: 0.15, 7: 0.08, 8: 0.15}
-SIDES = (3, 4, 4, 4, 5, 5, 6, 6, 7)
+SIDES = (3, 4, 4, 5, 5, 6, 6, 7)
 FINE = 16
 """Tokens a frame from which on small things such as dots can be told."""
 OWN_GRIDS = 0.8
