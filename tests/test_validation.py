@@ -125,6 +125,23 @@ def test_a_broken_row_is_an_error_of_its_own_and_the_others_are_scored(home, cap
         assert line["answered"] == (sample.problem is None)
 
 
+def test_tasks_are_made_once_and_score_row_after_row(home):
+    manager = task_manager("default")
+    found = load_samples("sharpv_nextqa", manager, None)
+
+    def scores(reply):
+        told = {"status": "ok", "prompt_tokens": 1, "visual_kept": 1, "output_tokens": 1}
+        rows = {(one.task, one.doc_id): {"key": "k", "row": "r", "seed": 0, **told, "raw": reply(one)} for one in found}
+        return [line["score"] for line in score(rows, found, manager, "now")]
+
+    made = manager.load_task_or_group(["sharpv_nextqa"], "chat")
+    assert scores(lambda sample: sample.gold) == [1.0] * len(found)
+    assert scores(lambda sample: "none of these") == [0.0] * len(found)
+    assert scores(lambda sample: sample.gold) == [1.0] * len(found)
+    again = manager.load_task_or_group(["sharpv_nextqa"], "chat")
+    assert [id(task) for task in again.values()] == [id(task) for task in made.values()]
+
+
 def test_a_task_without_any_question_that_can_be_asked_stops_before_the_run(home):
     path = annotations(home, "NExTQA/MC/*.parquet")
     rows = pd.read_parquet(path).drop(columns="a4")

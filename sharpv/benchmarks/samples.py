@@ -49,15 +49,23 @@ def seed_of(task: str, doc_id: int, doc_hash: str) -> int:
 def task_manager(prompt_profile: str) -> Any:
     """lmms-eval's task manager over our own tasks only, whose hub datasets are read from this machine's snapshots.
 
-    The datasets library names what it has read by folder, not by content, so it keeps that in a folder that lives as
-    long as the manager: every command reads the files that are there.
+    It makes tasks once, for every row of a table is scored by the same. The datasets library names what it has read by
+    folder, not by content, so it keeps that in a folder that lives as long as the manager: every command reads the
+    files that are there.
     """
     from lmms_eval.tasks import TaskManager
 
     class LocalTasks(TaskManager):
         def __init__(self, *arguments: Any, **named: Any):
             self._read = TemporaryDirectory(prefix="sharpv_annotations_")
+            self._made: dict[tuple[str, ...], dict[str, Any]] = {}
             super().__init__(*arguments, **named)
+
+        def load_task_or_group(self, task_list: list[str], task_type: str = "simple") -> dict[str, Any]:
+            wanted = (task_type, *task_list)
+            if wanted not in self._made:
+                self._made[wanted] = super().load_task_or_group(task_list, task_type)
+            return dict(self._made[wanted])
 
         def _get_config(self, name: str) -> dict[str, Any]:
             config = local_data(super()._get_config(name))
