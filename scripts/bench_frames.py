@@ -25,7 +25,7 @@ from sharpv.answering import environment
 from sharpv.videos.container import by_pyav, by_pyav_from_start
 from sharpv.videos.sampling import Evenly
 
-WIDTH, HEIGHT, FPS, SECONDS = 320, 240, 25, 60
+FPS, SECONDS = 25, 60
 KINDS = {
     "key frame every 48": (48, (), "scenecut=0"),
     "at cuts and after 250": (250, (4, 11, 15, 22, 26, 33, 41, 45, 52, 56), ""),
@@ -34,6 +34,7 @@ KINDS = {
 }
 """Most frames between key frames, seconds of cuts to another texture, further options of x264's, whose defaults make a
 key frame at a cut. An open GOP gives no frame at which a decoder may surely begin."""
+SIZE = (320, 240)
 
 
 def main() -> None:
@@ -41,18 +42,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, nargs="+", default=[1, 10, 60])
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--folder", type=Path, default=paths.REPOSITORY / ".cache" / "bench_frames")
     chosen = parser.parse_args()
+    size = tuple(chosen.size)
+    sized = "" if size == SIZE else f"{size[0]}x{size[1]}"
     measured = [
-        measure(video(chosen.folder, kind, minutes), kind, minutes, Evenly(chosen.frames), chosen.repeats)
+        measure(video(chosen.folder / sized, kind, minutes, size), kind, minutes, Evenly(chosen.frames), chosen.repeats)
         for kind in KINDS
         for minutes in chosen.minutes
     ]
     hardware = environment.hardware(torch.device("cpu"))
     name = re.sub(r"\W+", "_", hardware["cpu"]).strip("_").lower()
-    path = paths.results_dir() / "bench" / f"frames_{name}.md"
+    path = paths.results_dir() / "bench" / f"frames_{name}{sized and '_' + sized}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    report = text(measured, chosen.frames, chosen.repeats, hardware)
+    report = text(measured, chosen.frames, chosen.repeats, size, hardware)
     path.write_text(report, encoding="utf-8")
     pd.DataFrame(measured).to_csv(path.with_suffix(".csv"), index=False)
     print(report, path)
@@ -82,29 +86,30 @@ def measure(path: Path, kind: str, minutes: int, sampling: Evenly, repeats: int)
     }
 
 
-def video(folder: Path, kind: str, minutes: int) -> Path:
+def video(folder: Path, kind: str, minutes: int, size: tuple[int, int]) -> Path:
     """A file of so many minutes, made unless it is there."""
     path = folder / f"{re.sub(r'[^a-z0-9]+', '_', kind.lower())}_{minutes}min.mp4"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.mp4")
         if minutes == 1:
-            encode(partial, *KINDS[kind])
+            encode(partial, size, *KINDS[kind])
         else:
-            repeat(video(folder, kind, 1), partial, minutes)
+            repeat(video(folder, kind, 1, size), partial, minutes)
         partial.replace(path)
     return path
 
 
-def encode(path: Path, spacing: int, cuts: tuple[int, ...], options: str) -> None:
+def encode(path: Path, size: tuple[int, int], spacing: int, cuts: tuple[int, ...], options: str) -> None:
     """A minute of a texture that moves, with a square that moves against it."""
+    width, height = size
     textures_HWC = [
-        np.random.default_rng(shot).integers(60, 190, (HEIGHT // 8, WIDTH // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        np.random.default_rng(shot).integers(60, 190, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
         for shot in range(len(cuts) + 1)
     ]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = WIDTH, HEIGHT, "yuv420p", spacing
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", spacing
         stream.options = {"x264-params": options} if options else {}
         for number in range(FPS * SECONDS):
             shot = sum(number >= FPS * cut for cut in cuts)
@@ -129,7 +134,7 @@ def repeat(minute: Path, path: Path, times: int) -> None:
                         target.mux(packet)
 
 
-def text(measured: list[dict], frames: int, repeats: int, hardware: dict) -> str:
+def text(measured: list[dict], frames: int, repeats: int, size: tuple[int, int], hardware: dict) -> str:
     """The page: what ran, and a line a video."""
     facts = [", ".join(f"{k} {v}" for k, v in fact.items()) for fact in (hardware, environment.versions())]
     head = ["video", "minutes", "from its start (s)", "as by default (s)", "ratio", "lowest ratio", "by"]
@@ -148,7 +153,7 @@ def text(measured: list[dict], frames: int, repeats: int, hardware: dict) -> str
 Command: `python {shlex.join(sys.argv)}`
 Hardware: {facts[0]}
 Versions: {facts[1]}
-Read: {frames} frames, evenly, of H.264, {WIDTH} x {HEIGHT} at {FPS} frames a second; frames of both ways: equal.
+Read: {frames} frames, evenly, of H.264, {size[0]} x {size[1]} at {FPS} frames a second; frames of both ways: equal.
 
 {tabulate(lines, head, "github", disable_numparse=True, colalign=sides)}
 
