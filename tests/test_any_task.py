@@ -1,5 +1,6 @@
 """`benchmark=any` and benchmarks of one's own: what can be asked, what a score is, and which class a task is in."""
 
+import re
 import shutil
 import socket
 from pathlib import Path
