@@ -4,12 +4,17 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
 
 from sharpv.paths import REPOSITORY
 from sharpv.tiny import CHECKPOINT
+from sharpv.tiny.build import build_tokenizer
+from sharpv.tiny.corpus import Packer
+from sharpv.tiny.layouts import sample_shown
+from sharpv.tiny.scenes import BEATS, GRID
 
 SMALL = "videos=2 processes=1 tower.videos=2 tower.batch_frames=4 tower.save_every=1 lookup.batch=2".split()
 SMALL += "language.batch_videos=1 letters.batch_videos=1 letters.log_every=1".split()
@@ -44,3 +49,22 @@ def test_training_goes_on_from_the_bundled_checkpoint(tmp_path):
         tmp_path, "initialise=checkpoint", "tower.steps=0", "letters.steps=1", "letters.warm_up=1000000"
     ).state_dict()
     assert all(torch.allclose(value.float(), rest[name].float(), atol=1e-4) for name, value in bundled.items())
+
+
+def test_no_token_inside_a_grid_is_left_out_of_what_is_shown():
+    """Every frame shown is a rectangle of its resized grid, whole but for a border."""
+    features = torch.randn(1, BEATS, GRID, GRID, 4)
+    for seed in range(200):
+        shown = sample_shown(np.random.default_rng(seed), plain=0.1)
+        assert shown.beats == tuple(sorted(set(shown.beats)))
+        sizes = [(frame.rows[1] - frame.rows[0], frame.columns[1] - frame.columns[0]) for frame in shown.frames]
+        assert all(height >= 3 and width >= 3 for height, width in sizes)
+        assert shown.of(features).shape == (1, sum(height * width for height, width in sizes), 4)
+        for frame in shown.frames:
+            if (frame.grid, frame.rows, frame.columns) == ((GRID, GRID), (0, GRID), (0, GRID)):
+                assert torch.equal(frame.of(features), features[:, frame.beat].flatten(1, 2))
+
+
+def test_a_family_of_questions_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="no questions of \\['colours'\\]"):
+        Packer(build_tokenizer(), 64, often={"colours": 2})

@@ -53,7 +53,8 @@ class Packer:
     """Turns scenes into packed dialogues: captions, open answers, letters, and look-ups that need no video.
 
     five_options: share of five among questions with options, where there are so many possible answers; else four.
-    often: how much sooner than others questions of a family are asked; what comes late finds no room.
+    often: how much sooner than others questions of a family are asked; what comes late finds no room. ValueError for a
+    family that there is not.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Packer:
         often: Mapping[str, float] = MappingProxyType({}),
     ):
         self.tokenizer, self.capacity, self.five_options = tokenizer, capacity, five_options
+        if unknown := sorted(set(often) - set(FAMILIES)):
+            raise ValueError(f"no questions of {unknown}; there are: {', '.join(FAMILIES)}")
         chances = np.array([float(often.get(family, 1)) for family in FAMILIES])
         self.chances = chances / chances.sum()
         self.head, self.tail = PROMPT.split(VIDEO)

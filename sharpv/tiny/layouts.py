@@ -17,6 +17,8 @@ FINE = 16
 """Tokens a frame from which on small things such as dots can be told."""
 OWN_GRIDS = 0.8
 """Share of videos whose frames have a grid each, as those have that slow-fast models show; else one for all."""
+CUT = 0.25
+"""Share of grids with a border cut off, where they are large enough."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _sample_layout(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int
     """A grid, and the rows and columns of it that are left."""
     height, width = (int(side) for side in rng.choice(SIDES, 2))
     rows, columns = (0, height), (0, width)
-    if rng.random() < 0.25:
+    if rng.random() < CUT:
         cut = int(rng.integers(1, 3))
         if rng.random() < 0.5 and height > 4:
             rows = (cut // 2, height - (cut + 1) // 2)
