@@ -34,7 +34,7 @@ def test_training_goes_through_all_stages_resumes_and_writes_a_checkpoint(tmp_pa
     rendered = (tmp_path / "frames.npy").stat().st_mtime_ns
     second = train(tmp_path, "initialise=scratch", *stages, "letters.steps=2")
     assert (tmp_path / "frames.npy").stat().st_mtime_ns == rendered
-    curve = [json.loads(line)["step"] for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
+    curve = [json.loads(line)["step"] for line in (tmp_path / "letters.jsonl").read_text(encoding="utf-8").splitlines()]
     assert curve == [1, 2]
     changed = {name for name, value in first.state_dict().items() if not torch.equal(value, second.state_dict()[name])}
     assert any("language_model" in name for name in changed)
