@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import psutil
+
 from sharpv import paths
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -86,9 +88,10 @@ def answer(videos: list[Path], run: Path, workers: int, seed: int) -> None:
 
 
 def state(process: int) -> tuple[float, int]:
-    """Resident MB and open files of a process."""
-    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir(f"/proc/{process}/fd"))
+    """Resident MB and open files of a process and of the workers that decode for it."""
+    answering = psutil.Process(process)
+    family = [answering, *answering.children(recursive=True)]
+    return sum(one.memory_info().rss for one in family) / 1e6, sum(one.num_fds() for one in family)
 
 
 def lines(run: Path) -> list[dict]:
@@ -132,7 +135,7 @@ class Bench:
             for process in processes:
                 try:
                     self.seen.setdefault(process.pid, []).append((time.monotonic(), *state(process.pid)))
-                except (OSError, IndexError):
+                except psutil.NoSuchProcess:
                     continue
             time.sleep(1)
 
@@ -192,7 +195,7 @@ def soak(folder: Path, run: Path, minutes: float, count: int) -> dict:
     videos = write_videos(folder / "videos", count)
     end = time.monotonic() + 60 * minutes
     bench = Bench(videos, run)
-    steady = bench.start(0)
+    steady = bench.start(1)
     steadies = [steady.pid]
     fills = [time.monotonic() + share * 60 * minutes for share in (0.15, 0.3)]
     while time.monotonic() < end and (steady.is_alive() or steady.exitcode != 0):
@@ -202,7 +205,7 @@ def soak(folder: Path, run: Path, minutes: float, count: int) -> dict:
             fills.pop(0)
             bench.fill([steady, shaken])
             bench.check()
-            steady = bench.start(0)
+            steady = bench.start(1)
             steadies.append(steady.pid)
         elif shaken.is_alive():
             shaken.kill()
@@ -286,8 +289,9 @@ by up to a day at every look. The disk was a tmpfs of {DISK_MB} MB.
 | --- | ---: |
 {checks}
 
-Steady process, {steady["seconds"]} s after its last start, first and last quarter behind its warm-up: {steady["MB"][0]}
-and {steady["MB"][1]} MB, {steady["files"][0]} and {steady["files"][1]} open files.
+Steady process and its decoding worker, {steady["seconds"]} s after their last start, first and last quarter behind the
+warm-up: {steady["MB"][0]} and {steady["MB"][1]} MB resident (pages that both share count twice), {steady["files"][0]}
+and {steady["files"][1]} open files.
 
 Judge, of which half the replies failed: {judge["verdicts"]} verdicts on {judge["asked"]} answers after
 {judge["starts"]} starts, {judge["judged twice"]} judged twice.

@@ -10,6 +10,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 BLOCK = 1 << 20
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -122,13 +124,21 @@ def _is_torn(line: bytes) -> bool:
 def parsed(path: Path, number: int, line: bytes, problem: Callable[[dict], str]) -> dict:
     """The object of one line, as in `each_row`."""
     try:
-        row = DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
+        row = _decoded(line)
         found = problem(row) if isinstance(row, dict) else "is no JSON object"
     except ValueError as error:
         row, found = {}, f"is broken ({error})"
     if found:
         raise ValueError(f"{path} line {number}: {found}; delete this line and start the run again")
     return row
+
+
+def _decoded(line: bytes) -> Any:
+    """As `json.loads` in half its time; that reads what orjson refuses, lone surrogates for one, or says why not."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
 
 
 def read_object(path: Path) -> dict[str, Any]:
