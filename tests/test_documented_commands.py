@@ -45,7 +45,6 @@ LEFT_OUT = {
     "make bench-page": "needs Chromium, and makes a page of 460,000 answers",
     "make docs": "test_site.py builds it",
     "make lock": "asks the network for versions",
-    "python -m sharpv.tiny.acceptance": "its exit code tells that marks are missed, as the documents do",
 }
 FEW = "limit=1 warm_up=0 memory_every=0 threads=1"
 SHORTER = {

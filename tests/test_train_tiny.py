@@ -13,7 +13,7 @@ from sharpv.paths import REPOSITORY
 from sharpv.tiny import CHECKPOINT
 from sharpv.tiny.build import build_tokenizer
 from sharpv.tiny.corpus import Packer
-from sharpv.tiny.layouts import sample_shown
+from sharpv.tiny.layouts import Frame, sample_shown
 from sharpv.tiny.scenes import BEATS, GRID
 
 SMALL = "videos=2 processes=1 tower.videos=2 tower.batch_frames=4 tower.save_every=1 lookup.batch=2".split()
@@ -63,6 +63,15 @@ def test_no_token_inside_a_grid_is_left_out_of_what_is_shown():
         for frame in shown.frames:
             if (frame.grid, frame.rows, frame.columns) == ((GRID, GRID), (0, GRID), (0, GRID)):
                 assert torch.equal(frame.of(features), features[:, frame.beat].flatten(1, 2))
+
+
+def test_smaller_grids_come_both_ways_and_an_averaged_one_is_the_mean_of_its_cells():
+    features = torch.randn(2, BEATS, GRID, GRID, 4)
+    halves = features[:, 1].unflatten(1, (3, 2)).unflatten(3, (3, 2)).mean((2, 4)).flatten(1, 2)
+    assert torch.allclose(Frame(1, (3, 3), (0, 3), (0, 3), averaged=True).of(features), halves, atol=1e-6)
+    frames = [frame for seed in range(100) for frame in sample_shown(np.random.default_rng(seed), plain=0.0).frames]
+    assert {frame.averaged for frame in frames if max(frame.grid) <= GRID} == {True, False}
+    assert not any(frame.averaged for frame in frames if max(frame.grid) > GRID), "pooling makes no grid larger"
 
 
 def test_a_family_of_questions_that_there_is_not_is_refused():

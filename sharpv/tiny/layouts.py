@@ -12,24 +12,28 @@ from torch.nn import functional
 from sharpv.tiny.scenes import BEATS, GRID
 
 FRAMES = {1: 0.05, 2: 0.1, 3: 0.12, 4: 0.22, 5: 0.13, 6: 0.15, 7: 0.08, 8: 0.15}
-SIDES = (3, 4, 4, 5, 5, 6, 6, 7)
+SIDES = (3, 4, 4, 4, 5, 5, 6, 6, 7)
 FINE = 16
 """Tokens a frame from which on small things such as dots can be told."""
 OWN_GRIDS = 0.8
 """Share of videos whose frames have a grid each, as those have that slow-fast models show; else one for all."""
 CUT = 0.25
 """Share of grids with a border cut off, where they are large enough."""
+AVERAGED = 0.5
+"""Share of smaller grids that are averages of cells, else bilinear."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame shown: its beat; the grid that it is resized to, bilinearly as LLaVA-OneVision pools; and the rows and
-    columns of it that are left where a border was padding, as its unpadding cuts."""
+    """A frame shown: its beat; the grid that it is resized to, bilinearly as LLaVA-OneVision pools or by averages as
+    LLaVA-NeXT-Video and PLLaVA pool; and the rows and columns of it that are left where a border was padding, as
+    LLaVA-OneVision's unpadding cuts."""
 
     beat: int
     grid: tuple[int, int] = (GRID, GRID)
     rows: tuple[int, int] = (0, GRID)
     columns: tuple[int, int] = (0, GRID)
+    averaged: bool = False
 
     @property
     def whole(self) -> bool:
@@ -40,7 +44,9 @@ class Frame:
     def of(self, features_BTHWD: torch.Tensor) -> torch.Tensor:
         """The tokens (B, N, D) of this frame of videos."""
         maps_BDHW = features_BTHWD[:, self.beat].permute(0, 3, 1, 2)
-        if self.grid != tuple(maps_BDHW.shape[2:]):
+        if self.averaged:
+            maps_BDHW = functional.adaptive_avg_pool2d(maps_BDHW, self.grid)
+        elif self.grid != tuple(maps_BDHW.shape[2:]):
             maps_BDHW = functional.interpolate(maps_BDHW, size=self.grid, mode="bilinear")
         return maps_BDHW[:, :, slice(*self.rows), slice(*self.columns)].flatten(2).transpose(1, 2)
 
@@ -76,8 +82,8 @@ def sample_shown(rng: np.random.Generator, plain: float) -> Shown:
     return Shown(tuple(Frame(beat, *(_sample_layout(rng) if own else same)) for beat in beats))
 
 
-def _sample_layout(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """A grid, and the rows and columns of it that are left."""
+def _sample_layout(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], bool]:
+    """A grid, the rows and columns of it that are left, and whether its cells are averages."""
     height, width = (int(side) for side in rng.choice(SIDES, 2))
     rows, columns = (0, height), (0, width)
     if rng.random() < CUT:
@@ -86,4 +92,5 @@ def _sample_layout(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int
             rows = (cut // 2, height - (cut + 1) // 2)
         elif width > 4:
             columns = (cut // 2, width - (cut + 1) // 2)
-    return (height, width), rows, columns
+    averaged = max(height, width) <= GRID and rng.random() < AVERAGED
+    return (height, width), rows, columns, bool(averaged)
