@@ -43,6 +43,7 @@ LEFT_OUT = {
     "make gpu-check": "test_gpu_check.py runs it in small",
     "make bench-frames": "makes an hour of video",
     "make bench-page": "needs Chromium, and makes a page of 460,000 answers",
+    "python -m sharpv.tiny.acceptance": "judges all questions, and refuses the few that are answered here",
     "make docs": "test_site.py builds it",
     "make lock": "asks the network for versions",
 }

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from sharpv.paths import REPOSITORY
 from sharpv.tiny.acceptance import OPEN_QUESTIONS, PRUNED, main, marks
 
 GRADED = {
@@ -84,3 +85,7 @@ def test_the_command_ends_with_1_where_a_mark_is_missed(tmp_path, capsys):
             writer.writerows(table(accuracies).values())
         assert main(path) == code
     assert capsys.readouterr().out.count("MISSED") == 1
+
+
+def test_the_bundled_checkpoint_meets_every_mark_by_the_table_of_this_checkout(capsys):
+    assert main(REPOSITORY / "results" / "tiny" / "floor.csv") == 0, capsys.readouterr().out
