@@ -56,8 +56,9 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
         text = axes.annotate(
             f"{line['method']}, own budget",
             (line["layers_pct"], line["avg_acc"]),
-            xytext=(5, -11),
+            xytext=(-5, -11),
             textcoords="offset points",
+            ha="right",
             fontsize=6.5,
             color=VERMILION,
         )
