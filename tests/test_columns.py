@@ -8,9 +8,9 @@ import pytest
 from report_runs import COLUMNS, DENSE, FASTV, first_wrong, write_run
 
 from sharpv.answering import columns as columns_of
-from sharpv.answering.store import RowStore, problem
+from sharpv.answering.store import RowStore, have_columns, problem
 from sharpv.paths import REPOSITORY
-from sharpv.reports.store import load_run, read_columns
+from sharpv.reports.store import load_run, load_runs, read_columns
 from sharpv.reports.write import write_report
 
 
@@ -37,6 +37,21 @@ def test_a_table_from_columns_is_that_from_lines(run, tmp_path, monkeypatch):
     for name in ("table3.csv", "table3.md", "table3.tex"):
         texts = {(tmp_path / way / name).read_text(encoding="utf-8") for way in ("made", "there", "lines")}
         assert len(texts) == 1
+
+
+def test_columns_of_several_large_files_are_made_side_by_side_and_a_broken_file_is_left_to_its_reader(tmp_path):
+    runs = [write_run(tmp_path / name, [(DENSE, first_wrong(1))]) for name in ("one", "two", "broken")]
+    for run in runs:
+        edit(run / "samples.jsonl", 0, prompt="long " * (columns_of.WORTH_BYTES // 4))
+    (runs[2] / "samples.jsonl").write_bytes((runs[2] / "samples.jsonl").read_bytes() + b"{broken}\n")
+    have_columns(runs)
+    assert [columns_of.lack(run / "samples.jsonl") for run in runs] == [False, False, True]
+    made = [run / "samples.parquet" for run in runs[:2]]
+    stamps = [path.stat().st_mtime_ns for path in made]
+    assert [len(read_columns(run)) for run in runs[:2]] == [len(load_run(run).samples) for run in runs[:2]]
+    assert [path.stat().st_mtime_ns for path in made] == stamps, "they were made anew"
+    with pytest.raises(ValueError, match="is broken"):
+        load_runs(runs, short=True)
 
 
 def test_columns_of_lines_that_a_hand_changed_are_made_anew(run):

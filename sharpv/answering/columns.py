@@ -93,13 +93,20 @@ def columns(path: Path, problem: Callable[[dict], str], fields: Sequence[str] | 
             tables = [pa.Table.from_batches([batch]) for batch in whole.batches()]
             table = pa.concat_tables([SHORT.empty_table(), *tables])
             return Columns(table if names is None else table.select(names), whole.end)
-        beside = path.with_suffix(".parquet")
+        beside = _beside(path)
         known = _trusted(path, beside)
         if known is None or known["size"] < size:
             known = _write(path, beside, known, problem)
         return Columns(pq.read_table(beside, columns=names, memory_map=True), known["size"])
     except (UnfitError, pa.ArrowException, OverflowError, UnicodeEncodeError, OSError):
         return None
+
+
+def lack(path: Path) -> bool:
+    """Whether a file of lines is large enough for columns and has none that say that they are of all of it."""
+    size = path.stat().st_size
+    known = _told(_beside(path)) if size >= WORTH_BYTES else None
+    return size >= WORTH_BYTES and (known is None or known["size"] != size)
 
 
 class _Lines:
@@ -135,14 +142,24 @@ def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     )
 
 
-def _trusted(path: Path, beside: Path) -> dict[str, Any] | None:
-    """What the columns say they are of, if the lines still have exactly that in front."""
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".parquet")
+
+
+def _told(beside: Path) -> dict[str, Any] | None:
+    """What columns say they are of, None where there are none of this version."""
     try:
         known = json.loads(pq.read_metadata(beside).metadata[b"sharpv"])
+        return known if known["version"] == VERSION else None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
+
+
+def _trusted(path: Path, beside: Path) -> dict[str, Any] | None:
+    """What the columns say they are of, if the lines still have exactly that in front."""
+    known = _told(beside)
     stat = path.stat()
-    if known["version"] != VERSION or stat.st_size < known["size"]:
+    if known is None or stat.st_size < known["size"]:
         return None
     if [stat.st_size, stat.st_mtime_ns] == [known["size"], known["changed"]]:
         return known

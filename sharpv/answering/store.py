@@ -11,12 +11,17 @@ import json
 import os
 import platform
 import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sharpv.answering.columns import SHARES, columns
+from sharpv.answering.columns import SHARES, columns, lack
 from sharpv.files import cut_torn_line, parsed, told, write_synced
 
 SCHEMA = 1
@@ -132,6 +137,18 @@ class RowStore:
         return self._file
 
 
+def have_columns(folders: Iterable[Path]) -> None:
+    """Have what folders lack of columns made by a process a file, as many at once as there are cores.
+
+    Whatever goes wrong there, their reader will find too, and say so.
+    """
+    files = [path for folder in folders for path in folder.glob("samples*.jsonl") if lack(path)]
+    if len(files) > 1:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            commands = [[sys.executable, "-m", __name__, str(path)] for path in sorted(files, key=_size, reverse=True)]
+            list(pool.map(partial(subprocess.run, capture_output=True, check=False), commands))
+
+
 def problem(row: dict[str, Any]) -> str:
     """What is wrong with a stored answer, as far as it goes: most fields that it lacks are for its reader to miss."""
     if absent := [name for name in ("key", "status") if name not in row]:
@@ -143,6 +160,10 @@ def problem(row: dict[str, Any]) -> str:
         if value is not None and not (isinstance(value, int | float) and -1e-9 <= value <= 1 + 1e-9):
             return f"{name}={value!r} is no share"
     return ""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _slim(row: dict[str, Any]) -> dict[str, Any]:
@@ -179,3 +200,7 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+if __name__ == "__main__":
+    columns(Path(sys.argv[1]), problem, ())

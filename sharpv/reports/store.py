@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sharpv.answering.columns import ALWAYS, ANSWER, GENERATED, NESTED, columns, flat
-from sharpv.answering.store import SCHEMA, problem
+from sharpv.answering.store import SCHEMA, have_columns, problem
 from sharpv.files import each_row, read_jsonl, read_object
 
 __all__ = ["ALWAYS", "ANSWER", "NESTED", "Run", "load_run", "load_runs", "read_info", "read_jsonl", "read_samples"]
@@ -79,6 +79,8 @@ def load_runs(sources: Sequence[Path | Run], short: bool = False) -> list[Run]:
             folders[folder] = None
             facts = {name: record.get(name) for name in ("command", "limit", "part")}
             asked.setdefault(folder, []).append(cell | facts)
+    if short:
+        have_columns(folders)
     return loaded + [
         load_asked(folder, asked[folder], short) if folder in asked else load_run(folder, short) for folder in folders
     ]
