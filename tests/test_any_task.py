@@ -16,12 +16,14 @@ from sharpv.benchmarks.any_task import AnyTask
 from sharpv.benchmarks.closed import NetworkClosedError, network_closed
 from sharpv.benchmarks.item_score import item_score
 from sharpv.benchmarks.messages import NotAskedError
+from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.benchmarks.task_kind import kind_of
 from sharpv.reports.store import read_jsonl
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OWN = FIXTURES / "own_task"
 VIDEO = OWN / "videos" / "one.mp4"
+NOWHERE = ("127.0.0.1", 9)
 
 
 def benchmark(task, **settings):
@@ -134,11 +136,18 @@ def test_settings_that_make_a_task_download_are_left_out_and_a_number_of_tokens_
 
 def test_a_closed_network_refuses_connections_and_opens_again():
     with network_closed(), pytest.raises(NetworkClosedError, match="closed"):
-        socket.create_connection(("127.0.0.1", 9), timeout=1)
+        socket.create_connection(NOWHERE, timeout=1)
     with network_closed(OSError), pytest.raises(OSError, match="closed"):
-        socket.create_connection(("127.0.0.1", 9), timeout=1)
+        socket.create_connection(NOWHERE, timeout=1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, network_closed(OSError):
+        for ask in (lambda: socket.gethostbyname("localhost"), lambda: datagrams.sendmsg([b"x"], [], 0, NOWHERE)):
+            with pytest.raises(OSError, match="closed"):
+                ask()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, network_closed():
+        ours.sendmsg([b"between processes"])
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", 9), timeout=1)
+        socket.create_connection(NOWHERE, timeout=1)
 
 
 @pytest.mark.slow
@@ -228,12 +237,59 @@ def own(tmp_path, results, aggregation="mean"):
         ("return {'right': 'B'}", "needs a score from 0 to 1"),
         ("return {'right': {'score': 1.0}}", "aggregation of right"),
         ("return {'right': doc['gold']}", "KeyError"),
+        ("return {'right': 37.5 if doc['answer'] == 'B' else 1.0}", "returns 37.5 as right of question 1"),
     ],
 )
 @pytest.mark.usefixtures("offline")
 def test_a_wrong_result_is_told_before_the_first_answer(tmp_path, results, told):
     with pytest.raises(ValueError, match=told):
         AnyTask.of(own(tmp_path, results)).samples(None)
+
+
+def built_in(tmp_path, results, better="true"):
+    """The same as a task is that lmms-eval ships: its questions need no score of their own."""
+    task = own(tmp_path, results)
+    yaml = tmp_path / "own" / "boats.yaml"
+    text = yaml.read_text(encoding="utf-8").replace("higher_is_better: true", f"higher_is_better: {better}")
+    yaml.write_text(text.replace("boats.jsonl", str(tmp_path / "own" / "boats.jsonl")), encoding="utf-8")
+    return AnyTask.of(OmegaConf.merge(task, {"data": "task", "include_path": str(tmp_path / "own")}))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offline")
+def test_each_question_has_a_score_of_its_own_or_not(tmp_path, capsys):
+    task = built_in(tmp_path, "return {'right': 1.0 if doc['answer'] == 'B' else {'distance': 3}}")
+    answers = {sample.doc_id: sample.gold for sample in task.samples(None)}
+    assert sorted(set(answers.values())) == sorted({"B", UNLABELLED})
+    assert f"{list(answers.values()).count(UNLABELLED)} of 3 questions have no score" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offline")
+def test_what_is_better_when_lower_is_no_score(tmp_path):
+    task = built_in(tmp_path, "return {'right': 0.5}", better="false")
+    assert {sample.gold for sample in task.samples(None)} == {UNLABELLED}
+    with pytest.raises(ValueError, match="of which less is better"):
+        AnyTask.of(OmegaConf.merge(task.benchmark, {"data": str(tmp_path / "own")})).samples(None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offline")
+def test_an_edit_anywhere_in_include_path_makes_other_rules_also_of_a_tag(tmp_path):
+    own(tmp_path, "return {'right': 1.0}")
+    folder = tmp_path / "own"
+    yaml = folder / "boats.yaml"
+    text = yaml.read_text(encoding="utf-8").replace("boats.jsonl", str(folder / "boats.jsonl"))
+    yaml.write_text(f"tag: ships\n{text}", encoding="utf-8")
+    (folder / "helpers").mkdir()
+    (folder / "helpers" / "words.py").write_text("ONE = 1\n", encoding="utf-8")
+    hashes = set()
+    for file in ("functions.py", "helpers/words.py", "boats.yaml"):
+        for name in ("boats", "ships"):
+            hashes.add(AnyTask.of(benchmark(name, include_path=str(folder))).code_hash())
+        with (folder / file).open("a", encoding="utf-8") as lines:
+            lines.write("# changed\n")
+    assert len(hashes) == 3
 
 
 @pytest.mark.slow

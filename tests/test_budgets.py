@@ -14,6 +14,7 @@ from videos import video_of
 from sharpv.configuration import configure
 from sharpv.configuration.budgets import Reach, at_budget, at_budgets
 from sharpv.paths import REPOSITORY
+from sharpv.pruners.controls import FewerFrames
 from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
@@ -22,6 +23,7 @@ from sharpv.pruners.flashvid_inner import FlashVIDInner
 from sharpv.pruners.framefusion import FrameFusion
 from sharpv.pruners.holitom import HoliTom
 from sharpv.pruners.holitom_inner import HoliTomInner
+from sharpv.pruners.prunevid_attention import PruneVidAttention
 from sharpv.pruners.pyramiddrop import PyramidDrop
 from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.pruners.sharpv_budget import SharpVBudget, scaled
@@ -58,10 +60,12 @@ def test_every_row_of_the_field_table_has_its_budget_or_a_reason():
             assert row.settings["visual" if row.visual else "memory"] is not None
     assert {row.name for row in rows if row.budget is None} == {"dense", "sharpv_adaptive"}
     names = {row.name.split("@")[0] for row in rows}
-    assert {"evs@0.25", "evs@0.05", "sharpv_manual@0.1", "holitom@0.15"} <= {row.name for row in rows}
+    assert {"evs@0.25", "evs@0.15", "divprune@0.05", "sharpv_manual@0.1", "holitom@0.15"} <= {row.name for row in rows}
     assert len({row.hash for row in rows}) == len({(row.name, row.seed) for row in rows})
     given_up = {one.method for one in beyond} - {row.method.split(" @")[0] for row in rows}
     assert given_up == {"PyramidDrop", "DyCoke (K=0.7)"}
+    one_frame = {(one.method, one.budget) for one in beyond if "frames" in one.reason and "DyCoke" not in one.method}
+    assert one_frame == {(method, budget) for method in ("EVS", "Fewer frames") for budget in (0.1, 0.05)}
     assert len(names) == 21
     assert all(one.reason for one in beyond)
 
@@ -103,6 +107,13 @@ def test_what_a_method_cannot_reach_is_told_with_what_it_can():
     with pytest.raises(ValueError, match="less than the rows of one"):
         FrameFusion().at_budget(0.05, 8)
     assert FrameFusion().at_budget(0.05, 28).keep_ratio == 0.05
+    for whole_frames in (EVS(), FewerFrames(keep_ratio=0.5)):
+        with pytest.raises(ValueError, match=r"12\.5% .*cannot keep 10\.0%"):
+            whole_frames.at_budget(0.1, 8)
+        assert whole_frames.at_budget(0.125, 8).keep_ratio == 0.125
+    for depth in (2, 10):
+        with pytest.raises(ValueError, match="compute all rows, 100"):
+            PruneVidAttention(layer=depth - 1, scale_layers=False).at_budget(0.5, depth)
     assert VisualSharpV().at_budget(0.25, 8) is None
     rows, _ = table_rows("pruner=scissor")
     reach = Reach(8, 8, {"scissor": {"tau": {0.25: 0.9}}})

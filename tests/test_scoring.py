@@ -216,6 +216,11 @@ EGO = ["C cooks a meal", "C reads a book", "C cuts bread", "C sleeps"]
         ("Option C is right", "C"),
         ("D. C sleeps", "D"),
         ("D because C lies in bed", "D"),
+        ("C's main objective is to sleep.", None),
+        ("So C's hands are wet", None),
+        ("The answer is C's cooking", None),
+        ("'C'", "C"),
+        ("The answer is 'C'", "C"),
     ],
 )
 def test_the_camera_wearer_c_is_a_person_and_the_letter_c_an_answer(text, letter):
@@ -225,6 +230,16 @@ def test_the_camera_wearer_c_is_a_person_and_the_letter_c_an_answer(text, letter
 @pytest.mark.parametrize("text", ["C picks up the knife", "C is sleeping", "C walks, because it is late"])
 def test_a_person_c_is_no_letter_also_where_no_option_names_it(text):
     assert parse_letter(text, FOUR) is None
+
+
+@pytest.mark.parametrize(("text", "letter"), [("D.C. United won", None), ("A.B", None), ("D. C. Brown won", "D")])
+def test_initials_are_no_letter(text, letter):
+    assert parse_letter(text, FOUR) == letter
+
+
+@pytest.mark.parametrize("text", ["A", "(A)", "Answer: A", "The answer is A.", "**Answer: (A)**"])
+def test_a_capital_letter_is_the_same_answer_with_and_without_an_introduction_where_options_are_letters(text):
+    assert parse_letter(text, ["n", "b", "a", "h"]) == "A"
 
 
 def test_numbers_of_open_answers_keep_their_point_and_an_empty_gold_answer_is_never_met():

@@ -25,6 +25,8 @@ from sharpv.files import alone, append_rows, read_jsonl, read_object, write_whol
 
 SCORING = [f"sharpv.benchmarks.{name}" for name in ("replay", "scoring", "judge", "upstream")]
 """The package's own part in a score."""
+ANY_TASK = "sharpv.benchmarks.any_task"
+"""Its part in a score that a task's own functions give."""
 
 
 class Cell:
@@ -46,7 +48,7 @@ class Cell:
         self.store = RowStore(self.folder)
         self.judge = judge_of(config.judge) if benchmark.get("judged") else None
         judged = self.judge.name if self.judge else None
-        rules = self.own.code_hash() if self.own else code_hash(SCORING)
+        rules = [self.own.code_hash(), code_hash([*SCORING, ANY_TASK])] if self.own else code_hash(SCORING)
         self.scoring = keys.digest([_tasks_hash(), rules, config.scoring, judged])
         self.keys = [[question.tasks[number].key for question in self.asked] for number in range(len(rows))]
 

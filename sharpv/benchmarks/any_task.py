@@ -153,10 +153,16 @@ class AnyTask:
         return self.kind.name == "offline" and not self.benchmark.get("answers_only")
 
     def code_hash(self) -> str:
-        """Of the task's own files, by which stored scores are known to be of today's rules."""
+        """Of the files of its tasks and of all in `include_path`, by which stored scores are known to be of today's
+        rules."""
+        indexed = [self.manager.task_index.get(name, {}).get("yaml_path") for name, _ in self.tasks]
+        files_of_tasks = [Path(path).resolve() for path in indexed if isinstance(path, str | Path)]
+        places = {*folders(self.benchmark), *(file.parent for file in files_of_tasks)}
+        files = {file for place in places for file in place.iterdir()}
+        if own := self.benchmark.get("include_path"):
+            files |= set(Path(own).resolve().rglob("*"))
         digest = hashlib.sha256()
-        files = (file for folder in folders(self.benchmark) for file in sorted(folder.iterdir()))
-        for file in files:
+        for file in sorted(files):
             if file.is_file() and file.suffix in ("", ".py", ".yaml"):
                 digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
@@ -170,9 +176,12 @@ class AnyTask:
         """
         found = []
         for name, task in self.tasks:
-            scored = require_scored(self.benchmark, name, task)
-            docs = enumerate(_first(task, limit))
-            found += [_sample(self.benchmark, name, task, doc_id, doc, scored) for doc_id, doc in docs]
+            docs, offline = list(enumerate(_first(task, limit))), _is_offline(self.benchmark, name, task)
+            scored = [offline and _has_score(self.benchmark, name, task, *one) for one in docs]
+            if offline and not all(scored):
+                told = f"{scored.count(False)} of {len(docs)} questions have no score of their own"
+                print(f"{name}: {told}: lmms-eval's number alone, no interval and no p", flush=True)
+            found += [_sample(self.benchmark, name, task, *one, has) for one, has in zip(docs, scored, strict=True)]
         return sorted(found, key=lambda sample: str(sample.video))
 
     def score(
@@ -198,46 +207,53 @@ class AnyTask:
         for sample in samples:
             who = (sample.task, sample.doc_id)
             item = items.get(who, {})
-            value = item.get(next((metric for metric in main[sample.task] if metric in item), ""))
-            lines.append(_line(sample, cut[who], value))
+            metric = next((metric for metric in main[sample.task] if metric in item), "")
+            lines.append(_line(sample, cut[who], None if sample.gold == UNLABELLED else item.get(metric)))
         return lines, list(_aggregates(results))
 
 
-def require_scored(benchmark: DictConfig, name: str, task: Any) -> bool:
-    """Whether each question has a score of its own, tried on the first question with an empty answer.
-
-    ValueError where the task needs a judge or its result fits none of its metrics; for a benchmark of one's own also
-    where a question has no score from 0 to 1 or the aggregation does not take it.
-    """
-    of_task = kind_of(vars(task.config))
-    if of_task.name == "judge" and not benchmark.get("answers_only"):
+def _is_offline(benchmark: DictConfig, name: str, task: Any) -> bool:
+    """Whether the answers to a task are scored here; ValueError where it needs a judge, unless only answers are asked
+    for."""
+    of_task, answers_only = kind_of(vars(task.config)), bool(benchmark.get("answers_only"))
+    if of_task.name == "judge" and not answers_only:
         raise ValueError(
             f"task {name} needs a judge: {of_task.why}; benchmark.answers_only=true answers it without a score"
         )
-    if of_task.name != "offline" or benchmark.get("answers_only"):
-        return False
-    metrics = _metrics(task)
+    return of_task.name == "offline" and not answers_only
+
+
+def _has_score(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: dict[str, Any]) -> bool:
+    """Whether a question has a score of its own, tried with an empty answer; what is better when lower is none.
+
+    ValueError where the result fits none of the task's metrics; for a benchmark of one's own also where it is no score
+    from 0 to 1 or the aggregation does not take it.
+    """
+    metrics, own = _metrics(task), benchmark.data != "task"
     try:
         with network_closed():
-            result = task.process_results(_first(task, 1)[0], [""])
+            result = task.process_results(doc, [""])
     except FAILURES as error:
-        raise ValueError(f"process_results of {name} fails on an empty answer to question 0: {_told(error)}") from error
+        raise ValueError(
+            f"process_results of {name} fails on an empty answer to question {doc_id}: {_told(error)}"
+        ) from error
     if not isinstance(result, dict) or not set(metrics) & set(result):
         got = sorted(result) if isinstance(result, dict) else type(result).__name__
         raise ValueError(
-            f"process_results of {name} returns {got}; metric_list of its YAML wants a dict with {metrics}"
+            f"process_results of {name} returns {got} for question {doc_id}; metric_list of its YAML wants a dict with "
+            f"{metrics}"
         )
     main = next(metric for metric in metrics if metric in result)
-    scored = item_score(result[main]) is not None
-    if not scored and benchmark.data != "task":
+    lower = any(one["metric"] == main and one.get("higher_is_better") is False for one in task.config.metric_list)
+    scored = item_score(result[main]) is not None and not lower
+    if own and not scored:
         raise ValueError(
-            f"process_results of {name} returns {result[main]!r} as {main}: a benchmark of one's own needs a score "
-            "from 0 to 1, as a number or as {'score': 0.0 to 1.0}"
+            f"process_results of {name} returns {result[main]!r} as {main} of question {doc_id}"
+            f"{', of which less is better' if lower else ''}: a benchmark of one's own needs a score from 0 to 1, more "
+            "being better, as a number or as {'score': 0.0 to 1.0}"
         )
-    if benchmark.data != "task":
+    if own:
         _require_aggregation(name, task, main, result[main])
-    if not scored:
-        print(f"{name}: {main} has no score a question: lmms-eval's number alone, no interval and no p", flush=True)
     return scored
 
 

@@ -16,9 +16,11 @@ NAMING = (
 )
 OPENED = r"[\s(\[*{\"']"
 RIGHT = r"\s+is\s+(?:the\s+)?(?:right|correct|best|answer)\b"
-ENDED = rf"(?=\.(?!\d)|[:;,)\]*\n}}\"']|\s*$|\s+{DASH}\s|\s+(?:because|since|as)\b|{RIGHT})"
+ALONE = r"(?!\d|[A-Z](?:\.|$))"
+"""What makes a full stop none: a number ("3.5"), initials ("D.C.")."""
+ENDED = rf"(?=\.{ALONE}|[:;,)\]*\n}}\"]|'(?!\w)|\s*$|\s+{DASH}\s|\s+(?:because|since|as)\b|{RIGHT})"
 """What may follow a letter that is meant as one; a word may not, but for these."""
-ENDED_STRICTLY = rf"(?=\.(?!\d)|[:)\]*\n}}\"']|\s*$|\s+{DASH}\s|{RIGHT})"
+ENDED_STRICTLY = rf"(?=\.{ALONE}|[:)\]*\n}}\"]|'(?!\w)|\s*$|\s+{DASH}\s|{RIGHT})"
 """The same for a letter that is a person's name in the options."""
 
 
@@ -28,7 +30,8 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     Special tokens and tags (`B</s>`, `<answer>B</answer>`) are left out, full-width signs are taken as plain ones, and
     `\\boxed{B}` as "Answer: B". Then, in this order:
 
-    - a capital letter and nothing else, also where options are letters themselves, as in MVBench's character_order;
+    - a capital letter and nothing else, alone or behind "the answer is", also where options are letters themselves, as
+      in MVBench's character_order;
     - the text of one option, alone or behind "the answer is": first with its signs as they are ("$150", "C#", "3:30",
       "10%"), then without sentence marks, with a space for a hyphen ("top left" for top-left) and but for an article
       before a word (so that "A man" is an option and not the letter A). A number keeps its point: 50 is not 5.0;
@@ -49,9 +52,11 @@ def parse_letter(text: str, options: list[str]) -> str | None:
     letters = ascii_uppercase[: len(options)]
     one_of = f"([{letters}])"
     spoken = BOXED.sub(r"Answer: \1", TAG.sub(" ", text.translate(FULL_WIDTH))).strip().strip("*\"' ")
-    if alone := re.fullmatch(rf"[(\[{{]?{one_of}[)\]}}]?[.:]?", spoken):
-        return alone[1]
-    for candidate in (spoken, INTRODUCTION.sub("", spoken)):
+    candidates = (spoken, INTRODUCTION.sub("", spoken))
+    for candidate in candidates:
+        if alone := re.fullmatch(rf"[(\[{{]?{one_of}[)\]}}]?[.:]?", candidate):
+            return alone[1]
+    for candidate in candidates:
         if (found := _option_told(candidate, options)) is not None:
             return found
     spoken = _without_denied(_without_echo(spoken, options), one_of)

@@ -91,6 +91,11 @@ class FewerFrames(Control):
     Comes in steps of a frame: takes the largest number not above the budget. Sorted, unique.
     """
 
+    def at_budget(self, share: float, frames: int) -> Self:
+        if share * frames < 1:
+            raise ValueError(f"one of {frames} frames is {1 / frames:.1%} of the tokens: it cannot keep {share:.1%}")
+        return super().at_budget(share, frames)
+
     def select(self, video: VideoTokens) -> Selection:
         video.require_finite()
         offset_P = torch.arange(video.tokens_per_frame)

@@ -3,7 +3,8 @@
 Shape suffixes: T frames, P tokens per frame, N = T * P.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch.nn import functional
 
@@ -41,6 +42,11 @@ class EVS(VisualPruner):
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]; it is 1 - q of the authors' rate q")
         self.may_keep_all = self.keep_ratio == 1
+
+    def at_budget(self, share: float, frames: int) -> Self:
+        if share * frames < 1:
+            raise ValueError(f"frame 1 stays whole, {1 / frames:.1%} of {frames} frames: it cannot keep {share:.1%}")
+        return replace(self, keep_ratio=share)
 
     def select(self, video: VideoTokens) -> Selection:
         features_TPD = video.require_finite()

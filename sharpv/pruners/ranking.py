@@ -35,7 +35,7 @@ def mean_share(keep_ratio: float, first_short: int, depth: int) -> float:
 
 def ratio_behind(share: float, first_short: int, depth: int) -> float:
     """The keep_ratio from layer `first_short` on that makes the mean over layers `share`; ValueError for none."""
-    ratio = (share * depth - first_short) / (depth - first_short)
+    ratio = (share * depth - first_short) / (depth - first_short) if first_short < depth else 0.0
     if ratio <= 0:
         raise ValueError(
             f"its first {first_short} of {depth} layers compute all rows, {first_short / depth:.1%} on average: no "
