@@ -58,7 +58,7 @@ def test_every_row_of_the_field_table_has_its_budget_or_a_reason():
         if row.budget is not None and row.name.split("@")[0] not in ("scissor", "sharpv_manual"):
             assert mean_share(row) == pytest.approx(row.budget), row.name
             assert row.settings["visual" if row.visual else "memory"] is not None
-    assert {row.name for row in rows if row.budget is None} == {"dense", "sharpv_adaptive"}
+    assert {row.name for row in rows if row.budget is None} == {"dense", "sharpv_adaptive", "prunevid"}
     names = {row.name.split("@")[0] for row in rows}
     assert {"evs@0.25", "evs@0.15", "divprune@0.05", "sharpv_manual@0.1", "holitom@0.15"} <= {row.name for row in rows}
     assert len({row.hash for row in rows}) == len({(row.name, row.seed) for row in rows})
@@ -66,7 +66,7 @@ def test_every_row_of_the_field_table_has_its_budget_or_a_reason():
     assert given_up == {"PyramidDrop", "DyCoke (K=0.7)"}
     one_frame = {(one.method, one.budget) for one in beyond if "frames" in one.reason and "DyCoke" not in one.method}
     assert one_frame == {(method, budget) for method in ("EVS", "Fewer frames") for budget in (0.1, 0.05)}
-    assert len(names) == 21
+    assert len(names) == 23
     assert all(one.reason for one in beyond)
 
 
@@ -87,7 +87,7 @@ def test_a_late_stage_alone_cannot_reach_less_than_the_layers_before_it(memory):
 
 def test_an_average_budget_is_the_authors_own_for_two_stages():
     """FlashVID at 25% feeds 1.25 times as much; HoliTom counts what its inner stage takes out of the later layers."""
-    of_flashvid = Reach(32, 28, {})
+    of_flashvid = Reach("llava_ov_7b", 32, 28, {})
     row = dataclasses.replace(table_rows("pruner=flashvid", "rows=[]")[0][1], visual=FlashVID(), memory=FlashVIDInner())
     changed = at_budget(row, 0.25, of_flashvid)
     assert changed.visual.keep_ratio == pytest.approx(0.25)
@@ -116,11 +116,28 @@ def test_what_a_method_cannot_reach_is_told_with_what_it_can():
             PruneVidAttention(layer=depth - 1, scale_layers=False).at_budget(0.5, depth)
     assert VisualSharpV().at_budget(0.25, 8) is None
     rows, _ = table_rows("pruner=scissor")
-    reach = Reach(8, 8, {"scissor": {"tau": {0.25: 0.9}}})
+    reach = Reach("tiny", 8, 8, {"scissor": {"tau": {0.25: 0.9}}})
     assert at_budget(rows[1], 0.25, reach).visual.tau == 0.9
     (row,), (one,) = at_budgets(rows[1:], [0.25, 0.1], reach)
     assert (row.name, row.method) == ("scissor@0.25", "LLaVA-Scissor @25%")
-    assert "calibrate pruner=scissor target_vr=0.1" in one.reason
+    assert "calibrate model=tiny pruner=scissor target_vr=0.1`" in one.reason
+
+
+def test_a_threshold_that_is_not_calibrated_on_a_model_is_told_with_the_command_that_finds_it():
+    rows = [row for name in ("scissor", "sharpv_manual") for row in table_rows(f"pruner={name}")[0][1:]]
+    found, beyond = at_budgets(rows, [0.25], Reach("qwen3_vl_8b", 16, 28, {}))
+    assert found == []
+    for one, name, field in zip(beyond, ("scissor", "sharpv_manual"), ("tau", "threshold"), strict=True):
+        assert f"calibrate model=qwen3_vl_8b pruner={name} target_vr=0.25 calibrate.folder=FOLDER" in one.reason
+        assert f"configs/model/qwen3_vl_8b.yaml as calibration.budgets.{name}.{field}: {{0.25: VALUE}}" in one.reason
+
+
+def test_a_setting_that_a_budget_would_overrule_is_refused():
+    for row in ("evs keep_ratio=0.3", "holitom memory.keep_ratio=0.3", "scissor tau=0.9"):
+        with pytest.raises(ValueError, match="which budgets="):
+            table_rows(f"rows=[dense,'{row}']", "budgets=[0.5]")
+    rows, _ = table_rows("rows=[dense,'holitom visual.beta=0.5']", "budgets=[0.5]")
+    assert rows[1].visual.beta == 0.5
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(1, 20), st.data())

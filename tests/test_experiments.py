@@ -103,6 +103,8 @@ def test_a_sweep_over_a_setting_keeps_the_scores_of_all_its_jobs_and_has_a_table
         tmp_path, "-m", "pruner=evs", "+pruner.visual_options.keep_ratio=0.1,0.3", *ONE, f"hydra.sweep.dir={tmp_path}"
     )
     assert f"python -m sharpv.reports table3 {tmp_path}/experiments/last_job*.json" in said
+    assert command.report_of("last") == command.report_of("mine/last") == "table3"
+    assert (command.report_of("field_table"), command.report_of("mine/table4")) == ("field_table", "table4")
     records = sorted(map(str, (tmp_path / "experiments").glob("last_job*.json")))
     assert main(["table3", *records, "--output", str(tmp_path), "--name", "sweep"]) == 0
     assert table(tmp_path, "sweep")["method"].tolist() == ["Dense", "evs (keep_ratio=0.1)", "evs (keep_ratio=0.3)"]

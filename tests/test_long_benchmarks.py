@@ -238,6 +238,15 @@ def test_videos_are_found_where_upstream_lays_them_and_nowhere_else(home, monkey
         long.longvideobench_video({"video_path": "../../../secret.mp4"})
 
 
+def test_a_video_that_is_linked_into_its_folder_from_elsewhere_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    (tmp_path / "blob").write_bytes(b"a video")
+    folder = tmp_path / "home" / "mlvu"
+    folder.mkdir(parents=True)
+    (folder / "1.mp4").symlink_to(tmp_path / "blob")
+    assert long.mlvu_dev_video({"video_name": "1.mp4"}) == [str(folder / "1.mp4")]
+
+
 def test_a_submission_leaves_unread_answers_out_and_has_a_file_a_row(tmp_path):
     lines = [
         {"row": row, "seed": 0, "video": f"v{number}", "parsed": parsed, "task": "t", "doc_id": number}

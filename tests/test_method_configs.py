@@ -74,6 +74,10 @@ def test_fastvid_says_what_it_lacks(deep, inputs):
         deep.generate(**inputs, max_new_tokens=2)
 
 
+SHAPES = {"tiny": (8, 6), "pllava_7b": (16, 12), "llava_video_7b": (64, 13), "internvl3_8b": (32, 16)}
+SHAPES |= dict.fromkeys(("qwen2_5_vl_3b", "qwen2_5_vl_7b", "qwen3_vl_4b", "qwen3_vl_8b"), (16, 14))
+
+
 @pytest.mark.parametrize(
     ("name", "model", "kept"),
     [
@@ -83,15 +87,30 @@ def test_fastvid_says_what_it_lacks(deep, inputs):
         ("dycoke_matched_30", "llava_ov_0_5b", 1879),
         ("dycoke_matched_50", "pllava_7b", 1149),
         ("dycoke_matched_30", "pllava_7b", 720),
+        ("dycoke_matched_50", "llava_video_7b", 5411),
+        ("dycoke_matched_30", "llava_video_7b", 3249),
+        ("dycoke_matched_50", "internvl3_8b", 4098),
+        ("dycoke_matched_30", "internvl3_8b", 2465),
+        ("dycoke_matched_50", "qwen3_vl_8b", 1563),
+        ("dycoke_matched_30", "qwen2_5_vl_3b", 980),
         ("dycoke_matched_50", "tiny", 143),
         ("dycoke_matched_30", "tiny", 108),
     ],
 )
 def test_dycoke_keeps_what_its_row_says(name, model, kept):
-    frames, side = {"tiny": (8, 6), "pllava_7b": (16, 12)}.get(model, (32, 14))
+    frames, side = SHAPES.get(model, (32, 14))
     video = VideoTokens(torch.randn(frames, side**2, 4), (side, side))
     assert len(row_of(name, model).visual.select(video)) == kept
     if "matched" in name:
         wanted = int(name[-2:]) / 100 * video.total
         reachable = [len(DyCokeMerge((count + 0.5) / side**2).select(video)) for count in range(side**2)]
         assert abs(kept - wanted) == min(abs(count - wanted) for count in reachable)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3])
+@pytest.mark.parametrize("model", sorted(SHAPES | dict.fromkeys(("llava_ov_7b", "llava_ov_0_5b"))))
+def test_the_dycoke_that_really_keeps_its_share_is_set_for_the_frames_of_each_model(model, share):
+    frames = configure.build(configure.load("model", model)).frames_of_tokens
+    chosen = row_of(f"dycoke_matched_{100 * share:.0f}", model).visual
+    least = DyCokeMerge(0.0).requested_ratio(frames)
+    assert chosen.requested_ratio(frames) == pytest.approx(max(share, least), abs=0.004)

@@ -8,12 +8,14 @@ import tarfile
 import zipfile
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
 from sharpv.benchmarks import archives as module
 from sharpv.benchmarks.archives import archives, unpack_archive
+from sharpv.benchmarks.availability import videos
 from sharpv.commands.unpack import unpack
 
 FILES = {f"data/{number}.mp4": bytes([number]) * (3000 + 700 * number) for number in range(20)}
@@ -224,6 +226,19 @@ def test_links_follow_a_new_snapshot(home):
     (folder.parents[1] / "refs" / "video").write_text("b" * 40, encoding="utf-8")
     unpack(config, "")
     assert (home / "mvbench_video" / "star" / "Charades_segment" / "a.mp4").read_bytes() == b"newer"
+
+
+def test_a_task_that_says_itself_where_its_videos_lie_has_nothing_unpacked(home):
+    any_task = OmegaConf.create(
+        {"name": "any_mlvu_dev", "task": "mlvu_dev", "data": "task", "columns": {"any": "mlvu_dev"}}
+    )
+    config = OmegaConf.create({"models": [], "benchmarks": [], "benchmark": any_task, "model": {}})
+    with pytest.raises(ValueError, match="its task's own functions say where"):
+        unpack(config, "")
+    sample = SimpleNamespace(video=home / "gone.mp4", problem=None)
+    told = videos(any_task, [sample]).problem
+    assert "put them there, where its task looks" in told
+    assert "unpack" not in told
 
 
 def test_one_benchmark_and_one_archive_that_fail_do_not_keep_the_others(home):

@@ -15,7 +15,8 @@ from sharpv import paths
 from sharpv.answering import environment, keys, work
 from sharpv.answering.store import SCHEMA, RowStore
 from sharpv.benchmarks import submission, upstream
-from sharpv.benchmarks.any_task import AnyTask, is_any
+from sharpv.benchmarks.any_task import AnyTask
+from sharpv.benchmarks.availability import is_any
 from sharpv.benchmarks.columns import headings
 from sharpv.benchmarks.judge import apply, judge_of
 from sharpv.benchmarks.samples import load_samples

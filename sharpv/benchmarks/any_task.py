@@ -36,11 +36,6 @@ FAILURES = (Exception, SystemExit, NetworkClosedError)
 """What a task raises where a video is missing: 37 modules of lmms-eval 0.7.3 leave Python."""
 
 
-def is_any(benchmark: DictConfig) -> bool:
-    """Whether a benchmark is asked and scored by its own task's functions: `any`, and a user's with local data."""
-    return benchmark.data in ("task", "local") or Path(benchmark.data).is_absolute()
-
-
 def task_name(benchmark: DictConfig) -> str:
     """The task asked for. ValueError where none is."""
     if not benchmark.task:

@@ -137,6 +137,11 @@ def missing_videos(samples: list[Any]) -> list[Path]:
     return [video for video in dict.fromkeys(sample.video for sample in asked_of(samples)) if not video.exists()]
 
 
+def is_any(benchmark: DictConfig) -> bool:
+    """Whether a benchmark is asked and scored by its own task's functions: `any`, and a user's with local data."""
+    return benchmark.data in ("task", "local") or Path(benchmark.data).is_absolute()
+
+
 def asked_of(samples: list[Any]) -> list[Any]:
     """Those that can be asked: the others need no video."""
     return [sample for sample in samples if sample.problem is None]
@@ -151,8 +156,9 @@ def videos(benchmark: DictConfig, samples: list[Any]) -> Finding:
         return Finding(name, f"all {asked}, {len(samples)} questions")
     questions = sum(sample.video in set(missing) for sample in samples)
     named = ", ".join(map(str, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
-    get = command(f"unpack benchmark={benchmark.name}")
-    problem = f"{len(missing)} of {asked} missing ({questions} questions become errors): {named}; unpack them: {get}"
+    unpack = f"unpack them: {command(f'unpack benchmark={benchmark.name}')}"
+    way = "put them there, where its task looks" if is_any(benchmark) else unpack
+    problem = f"{len(missing)} of {asked} missing ({questions} questions become errors): {named}; {way}"
     return Finding(name, "", problem, fatal=len(missing) == asked)
 
 

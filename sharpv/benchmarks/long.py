@@ -6,7 +6,6 @@ a letter is wrong and counted. Deviation: MLVU test has no closing words upstrea
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -21,7 +20,7 @@ from sharpv.benchmarks.long_rows import (
 )
 from sharpv.benchmarks.scoring import parse_letter
 from sharpv.models.pllava.prompts import multiple_choice
-from sharpv.paths import hub_dir
+from sharpv.paths import hub_dir, inside
 
 Doc = dict[str, Any]
 Settings = dict[str, Any] | None
@@ -43,7 +42,7 @@ def longvideobench_results(doc: Doc, results: list[str]) -> dict[str, Any]:
 
 
 def longvideobench_video(doc: Doc, settings: Settings = None) -> list[str]:
-    return [str(_inside(hub_dir() / "datasets" / "longvideobench" / "videos", doc["video_path"]))]
+    return [str(inside(hub_dir() / "datasets" / "longvideobench" / "videos", doc["video_path"]))]
 
 
 def mlvu_text(doc: Doc, settings: Settings = None) -> str:
@@ -60,11 +59,11 @@ def mlvu_results(doc: Doc, results: list[str]) -> dict[str, Any]:
 
 
 def mlvu_dev_video(doc: Doc, settings: Settings = None) -> list[str]:
-    return [str(_inside(hub_dir() / "mlvu", doc["video_name"]))]
+    return [str(inside(hub_dir() / "mlvu", doc["video_name"]))]
 
 
 def mlvu_test_video(doc: Doc, settings: Settings = None) -> list[str]:
-    return [str(_inside(hub_dir() / "mlvu_test", doc["video_name"]))]
+    return [str(inside(hub_dir() / "mlvu_test", doc["video_name"]))]
 
 
 def egoschema_text(doc: Doc, settings: Settings = None) -> str:
@@ -82,7 +81,7 @@ def egoschema_results(doc: Doc, results: list[str]) -> dict[str, Any]:
 
 def egoschema_video(doc: Doc, settings: Settings = None) -> list[str]:
     folder = hub_dir() / "egoschema" / "videos"
-    places = [_inside(folder, f"{doc['video_idx']}.{ending}") for ending in ("mp4", "MP4")]
+    places = [inside(folder, f"{doc['video_idx']}.{ending}") for ending in ("mp4", "MP4")]
     return [str(next((place for place in places if place.exists()), places[0]))]
 
 
@@ -125,11 +124,3 @@ def _asked(question: str, options: list[str], settings: Settings) -> str:
         return multiple_choice(question, options, "mvbench")
     lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     return "\n".join([question, *lines, settings["post_prompt"]])
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """A file of a folder. ValueError for a name that leads out of it."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"video {name!r} would lie outside {folder}")
-    return path

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from sharpv import paths
 from sharpv.benchmarks.availability import require_available
 from sharpv.configuration import configure
+from sharpv.configuration.budgets import threshold_of
 from sharpv.configuration.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import VIDEO, Loaded
@@ -99,8 +100,7 @@ def _check(row: Row, settings: DictConfig) -> None:
         target = settings[name]
         if target is not None and not 0 < target < 1:
             raise ValueError(f"{name}={target} is the mean share kept; choose it between 0 and 1")
-    by_vr = isinstance(row.visual, Scissor) or (isinstance(row.visual, VisualSharpV) and row.visual.mode == "manual")
-    by_vr |= isinstance(row.memory, FrameFusion)
+    by_vr = threshold_of(row.visual) is not None or isinstance(row.memory, FrameFusion)
     by_mr = isinstance(row.memory, MemorySharpV | VTW)
     stages = " with ".join(type(stage).__name__ for stage in (row.visual, row.memory) if stage is not None) or "nothing"
     asked = [
@@ -199,10 +199,13 @@ def _calibrate_visual(
 
     value = search(vr_V, 0.0, high, target)
     print(f"{type(visual).__name__}.{field} = {value}: VR {spread(vr_V(value))}, target {target}")
+    place = f"paste into configs/model/{loaded.name}.yaml: calibration"
     if isinstance(visual, Scissor):
         print(f"paste: ++pruner.visual_options.tau={value}")
+        print(f"or, for tables at budgets, {place}.budgets.scissor.tau: {{{target:g}: {value}}}")
     else:
-        print(f"paste into configs/model/{loaded.name}.yaml: calibration.manual_threshold: {value}")
+        print(f"{place}.manual_threshold: {value}")
+        print(f"or, for tables at budgets, {place}.budgets.sharpv_manual.threshold: {{{target:g}: {value}}}")
     return at(value)
 
 

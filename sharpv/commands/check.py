@@ -6,8 +6,16 @@ from omegaconf import DictConfig
 
 from sharpv import paths
 from sharpv.benchmarks import any_task
-from sharpv.benchmarks.any_task import is_any
-from sharpv.benchmarks.availability import Finding, annotations, download, free_gb, missing_videos, videos, weights
+from sharpv.benchmarks.availability import (
+    Finding,
+    annotations,
+    download,
+    free_gb,
+    is_any,
+    missing_videos,
+    videos,
+    weights,
+)
 from sharpv.benchmarks.judge import judge_of
 from sharpv.commands.run import grid
 from sharpv.configuration import configure

@@ -24,6 +24,7 @@ from sharpv.configuration import configure
 from sharpv.configuration.rows import Row
 from sharpv.files import read_object
 from sharpv.models.loaded import Loaded
+from sharpv.reports.__main__ import TABLES
 from sharpv.videos.cache import FrameCache
 
 INTERRUPTED = 130
@@ -187,6 +188,12 @@ def _is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def report_of(table: str) -> str:
+    """The report that a table of this name is: one of its own, or a table like Table 3."""
+    name = Path(table).name
+    return name if name in TABLES else "table3"
+
+
 def _conclude(config: DictConfig, cells: list[Cell], experiment: Experiment) -> int:
     """Score, write down what this command asked for, and report exactly that; the table of a sweep's jobs is another
     command, since no job knows the others."""
@@ -198,7 +205,8 @@ def _conclude(config: DictConfig, cells: list[Cell], experiment: Experiment) -> 
             print(f"answers for the server of {cell.benchmark.name}: {path} (sent nowhere)", flush=True)
     if experiment.job is not None:
         every = record.with_name(record.name.replace(f"_job{experiment.job}", "_job*"))
-        print(f"one job of a sweep; a table of all its jobs: python -m sharpv.reports table3 {every}")
+        report = f"python -m sharpv.reports {report_of(experiment.kind)} {every}"
+        print(f"one job of a sweep; a table of all its jobs: {report}")
     else:
         _report(config, cells, _in_table(cells), experiment, failed)
         for cell in cells:

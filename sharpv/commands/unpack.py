@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from sharpv import paths
 from sharpv.benchmarks.archives import archives, unpack_archive
-from sharpv.benchmarks.availability import NotAvailableError, annotations
+from sharpv.benchmarks.availability import NotAvailableError, annotations, is_any
 from sharpv.commands.run import grid
 
 MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".ts", ".jpg", ".jpeg", ".png")
@@ -33,6 +33,8 @@ def unpack(config: DictConfig, command: str) -> int:
 
 def _unpack(benchmark: DictConfig) -> list[str]:
     """Unpack one benchmark; what failed."""
+    if is_any(benchmark):
+        raise ValueError("its task's own functions say where its videos lie: put them there, nothing is unpacked")
     if (found := annotations(benchmark)).problem:
         raise NotAvailableError(found.told)
     snapshot = paths.hub_snapshot(benchmark.data, "dataset", benchmark.get("revision"))

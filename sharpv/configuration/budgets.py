@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpv.configuration.rows import Row
+from sharpv.pruners.scissor import Scissor
+from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.typed import command
 
 DEPTH = 28
@@ -23,9 +25,10 @@ class Unreachable:
 
 @dataclass(frozen=True)
 class Reach:
-    """What of a model decides how a method reaches a budget: the frames that it sees, its layers, and the thresholds
-    that were calibrated on it, by row, field of the visual stage and budget."""
+    """What of a model decides how a method reaches a budget: its name, the frames that it sees, its layers, and the
+    thresholds that were calibrated on it, by row, field of the visual stage and budget."""
 
+    model: str
     frames: int
     depth: int
     calibrated: Mapping[str, Mapping[str, Mapping[float, float]]]
@@ -57,7 +60,7 @@ def at_budget(row: Row, budget: float, reach: Reach) -> Row | None:
     and FlashVID count theirs. A threshold is the calibrated one. ValueError where the method cannot reach the budget.
     """
     visual, memory, depth = row.visual, row.memory, reach.depth
-    if row.name in reach.calibrated:
+    if threshold_of(visual):
         visual = _calibrated(row, budget, reach)
     elif visual is not None:
         behind = memory.mean_share(depth) if memory else 1.0
@@ -80,17 +83,26 @@ def at_budget(row: Row, budget: float, reach: Reach) -> Row | None:
     )
 
 
+def threshold_of(visual: Any) -> str | None:
+    """The field of a visual stage that calibration on unlabelled videos sets to reach a share; None for all others."""
+    if isinstance(visual, Scissor):
+        return "tau"
+    return "threshold" if isinstance(visual, VisualSharpV) and visual.mode == "manual" else None
+
+
 def _calibrated(row: Row, budget: float, reach: Reach) -> Any:
     changed: Any = row.visual
-    for field, values in reach.calibrated[row.name].items():
-        if budget not in values:
-            find = command(f"calibrate pruner={row.name} target_vr={budget:g}")
-            raise ValueError(
-                f"its {field} is calibrated for {', '.join(f'{one:.0%}' for one in values)} on this model only; add "
-                f"what `{find}` finds to its configuration"
-            )
-        changed = dataclasses.replace(changed, **{field: values[budget]})
-    return changed
+    field = str(threshold_of(changed))
+    values = reach.calibrated.get(row.name, {}).get(field, {})
+    if budget not in values:
+        videos = "" if reach.model == "tiny" else " calibrate.folder=FOLDER"
+        find = command(f"calibrate model={reach.model} pruner={row.name} target_vr={budget:g}{videos}")
+        known = ", ".join(f"{one:.0%}" for one in values) or "no budget"
+        raise ValueError(
+            f"its {field} is calibrated for {known} on {reach.model}; `{find}` finds it, for configs/model/"
+            f"{reach.model}.yaml as calibration.budgets.{row.name}.{field}: {{{budget:g}: VALUE}}"
+        )
+    return dataclasses.replace(changed, **{field: values[budget]})
 
 
 def _recorded(settings: Any, stage: Any) -> Any:

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
@@ -218,10 +217,21 @@ def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[U
     if budgets:
         built = build(model)
         calibrated: Any = OmegaConf.to_container(model.get("calibration") or OmegaConf.create(), resolve=True)
-        reach = Reach(built.frames_of_tokens, built.depth() or DEPTH, calibrated.get("budgets", {}))
+        _require_free(found)
+        reach = Reach(model.name, built.frames_of_tokens, built.depth() or DEPTH, calibrated.get("budgets", {}))
         found, beyond = at_budgets(found, budgets, reach)
     unique = {(row.name, row.seed): row for row in found}
     return sorted(unique.values(), key=lambda row: row.kind != "dense"), beyond
+
+
+def _require_free(found: Sequence[Row]) -> None:
+    """ValueError for a row whose own setting of what a budget sets would have no effect."""
+    for row in found:
+        if set_there := re.search(r"\((?:.*[ .])?(keep_ratio|tau)=", row.name):
+            raise ValueError(
+                f"row {row.name!r} sets {set_there[1]}, which budgets=[...] set: leave one of them out, or give its "
+                "settings as rows without budgets"
+            )
 
 
 def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -233,7 +243,3 @@ def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:
                 f"{void[0]} would have no effect: this run is over {of}={list(config[of])}, from its experiment, its "
                 f"profile or the command line; leave {void[0]} out, or give {of}=[...] instead"
             )
-
-
-def write_resolved(config: DictConfig, path: Path) -> None:
-    path.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")

@@ -84,7 +84,8 @@ class Layer:
 class KeepCache:
     """An order to cut cached visual rows: those of `index` (into the visual rows as fed) stay, text always stays.
 
-    reencode: rotate the keys left in front of the gap so that positions become contiguous again.
+    reencode: rotate the keys left in front so that the positions of the rows that leave are closed; gaps that a visual
+    stage with original positions left before them stay, as that stage wants them.
     in_prefill: the layer's own prefill attention does not see the dropped rows either.
     """
 
