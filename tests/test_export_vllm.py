@@ -16,6 +16,7 @@ from sharpv.pruners.dycoke import DyCokeMerge
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.query_relevance import QueryRelevance
 from sharpv.pruners.sharpv import VisualSharpV
+from sharpv.pruners.sharpv_budget import SharpVBudget
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.visionzip import VisionZip
@@ -68,7 +69,7 @@ def serve(pair, rows_ND, shape, q):
 
 def test_methods_that_choose_among_projected_tokens_at_a_ratio_are_exported():
     exported = {type(named.stage) for named in EXPORTED}
-    assert exported >= {EVS, VCast, VidCom2, DyCokeMerge, Random, UniformStride, FewerFrames}
+    assert exported >= {EVS, SharpVBudget, VCast, VidCom2, DyCokeMerge, Random, UniformStride, FewerFrames}
     for stage in STAGES:
         if stage.tower_layers is not None or stage.reads_question or getattr(stage, "keep_ratio", None) is None:
             assert type(stage) not in exported

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import TOWER, qwen_processor, write_llava_video, write_qwen
+from checkpoints import TOWER, qwen_processor, write_internvl, write_llava_video, write_pllava, write_qwen
 from families import FAMILIES
 from omegaconf import OmegaConf
 from test_documented_commands import FENCED
@@ -226,6 +226,20 @@ def test_the_documented_call_of_llava_video_answers_what_the_suite_answers(tmp_p
         ids, report = generate(loaded.adapter, hooks, fed, method.memory, loaded.greedy(32), StageClock(loaded.device))
     assert names["ids"][0, names["prompt"].shape[1] :].tolist() == ids
     assert names["report"].visual_kv == report.visual_kv
+
+
+@pytest.mark.parametrize(("name", "write"), [("pllava_7b", write_pllava), ("internvl3_8b", write_internvl)])
+def test_the_documented_call_of_a_configured_model_runs_for_other_families(name, write, tmp_path, monkeypatch, capsys):
+    write(tmp_path / "weights")
+    small = {"path": str(tmp_path / "weights"), "dtype": "float32"}
+    settings = configure.load("model", name)
+    monkeypatch.setattr(configure, "load", lambda group, name: OmegaConf.merge(settings, small))
+    _, shown = documented()
+    if name == "pllava_7b":
+        shown = shown.replace('"What is moving?", adapter', 'open_ended("What is moving?"), adapter')
+        shown = f"from sharpv.models.pllava.prompts import open_ended\n{shown}"
+    names = run(shown, tmp_path, monkeypatch)
+    assert f"of {len(names['pixels']) * names['adapter'].grid[0] ** 2} visual tokens fed" in capsys.readouterr().out
 
 
 def documented() -> list[str]:

@@ -29,7 +29,7 @@ class Question:
 
 
 def questions(samples: list[Sample], rows: list[Row], run_key: str, memory_every: int) -> list[Question]:
-    """All of a cell, in the order of the samples; memory is measured on each so-manieth from the first, 0 = never."""
+    """All of a cell, in the order of the samples; memory is measured on one in so many from the first, 0 = never."""
     prints = {video: fingerprint(video) for video in {sample.video for sample in samples}}
     return [
         Question(

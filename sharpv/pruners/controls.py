@@ -75,7 +75,7 @@ class Random(Control):
 
 @dataclass
 class UniformStride(Control):
-    """Every so-manieth token of the video in raster order, with the budget's total. Sorted, unique."""
+    """Evenly spaced tokens of the video in raster order, with the budget's total. Sorted, unique."""
 
     def select(self, video: VideoTokens) -> Selection:
         video.require_finite()

@@ -34,7 +34,7 @@ class FastVID(VisualPruner):
 
     keep_ratio: share kept (retention_ratio). segments, tau: cut at the segments - 1 lowest adjacent cosines and at
     every one below tau (DySeg_c, DySeg_tau). context_share: anchors' share of the budget (STPrune_d). anchor_stride:
-    every so-manieth frame of a segment has anchors, counted back from its last one (DTM_p). beta: DTM_beta.
+    one frame in so many of a segment has anchors, counted back from its last one (DTM_p). beta: DTM_beta.
 
     Needs a tower whose `head` maps `states_TRX`, final norm included, to the pair (pooled frame vector (T, X), probe
     attention per patch (T, R), mean over heads); a tower without one raises ValueError.
