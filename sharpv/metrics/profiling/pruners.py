@@ -17,13 +17,19 @@ from sharpv.pruners.dycoke_cache import DyCokeCache
 from sharpv.pruners.evs import EVS
 from sharpv.pruners.fastv import FastV
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.flashvid import FlashVID
+from sharpv.pruners.flashvid_inner import FlashVIDInner
 from sharpv.pruners.framefusion import FrameFusion
+from sharpv.pruners.holitom import HoliTom
+from sharpv.pruners.holitom_inner import HoliTomInner
 from sharpv.pruners.prumerge import PruMerge
 from sharpv.pruners.prumerge_plus import PruMergePlus
 from sharpv.pruners.prunevid import PruneVidMerge
 from sharpv.pruners.prunevid_attention import PruneVidAttention
+from sharpv.pruners.pyramiddrop import PyramidDrop
 from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
+from sharpv.pruners.sharpv_budget import SharpVBudget
 from sharpv.pruners.vcast import VCast
 from sharpv.pruners.vidcom2 import VidCom2
 from sharpv.pruners.view import KeepCache, Layer, Layout
@@ -37,9 +43,11 @@ PRUNERS: dict[str, Callable[[float], Pair]] = {
     "dense": lambda ratio: (None, None),
     "sharpv": lambda ratio: (VisualSharpV(), MemorySharpV()),
     "sharpv_visual": lambda ratio: (VisualSharpV(), None),
+    "sharpv_budget": lambda ratio: (SharpVBudget(keep_ratio=ratio), None),
     "sharpv_memory": lambda ratio: (None, MemorySharpV()),
     "fastv": lambda ratio: (None, FastV(keep_ratio=ratio)),
     "vtw": lambda ratio: (None, VTW()),
+    "pyramiddrop": lambda ratio: (None, PyramidDrop()),
     "framefusion": lambda ratio: (None, FrameFusion(keep_ratio=ratio)),
     "prunevid": lambda ratio: (PruneVidMerge(), PruneVidAttention()),
     "dycoke": lambda ratio: (DyCokeMerge(), DyCokeCache()),
@@ -48,6 +56,8 @@ PRUNERS: dict[str, Callable[[float], Pair]] = {
     "divprune": lambda ratio: (DivPrune(keep_ratio=ratio), None),
     "vidcom2": lambda ratio: (VidCom2(keep_ratio=ratio), None),
     "visionzip": lambda ratio: (VisionZip(keep_ratio=ratio), None),
+    "holitom": lambda ratio: (HoliTom(keep_ratio=ratio), HoliTomInner()),
+    "flashvid": lambda ratio: (FlashVID(keep_ratio=ratio), FlashVIDInner()),
     "fastvid": lambda ratio: (FastVID(keep_ratio=ratio), None),
     "scissor": lambda ratio: (Scissor(), None),
     "evs": lambda ratio: (EVS(keep_ratio=ratio), None),
