@@ -120,7 +120,9 @@ def load_samples(benchmark: str, manager: Any, limit: int | None) -> list[Sample
     datasets.disable_progress_bars()
     if benchmark not in manager.all_tasks:
         groups = sorted(name for name in manager.all_tasks if "mvbench_" not in name)
-        raise ValueError(f"unknown benchmark {benchmark!r}; there are: {', '.join(groups)}")
+        raise ValueError(
+            f"no task {benchmark!r} in tasks/, as benchmark.task names one; there are: {', '.join(groups)}"
+        )
     samples = []
     for name, task in _leaves(_tasks(benchmark, manager)):
         found = [_sample(benchmark, name, task, doc_id, doc) for doc_id, doc in enumerate(_first(task, limit))]

@@ -95,10 +95,10 @@ def attach(
     """Prune plain `model.generate(**inputs)` and `model(**inputs)` calls made inside the context.
 
     Yields a report that always describes the latest generation. A cache that was pruned can be used inside the context
-    only, where later turns go on with it. Images are left alone, or pruned
-    as videos of one frame. ValueError for what pruned runs do not support: given
-    or static caches, cropped ones (assisted decoding), use_cache=False, labels, eager attention, padding on the right,
-    a second context or thread on the same model; and under a memory stage: beams, several videos in one conversation.
+    only, where later turns go on with it. Images are left alone, or pruned as videos of one frame. ValueError for what
+    pruned runs do not support: given or static caches, cropped ones (assisted decoding), use_cache=False, labels, eager
+    attention, padding on the right, a second context or thread on the same model; and under a memory stage: beams,
+    several videos in a prompt or conversation.
     """
     if memory is not None:
         memory.check(len(adapter.language_model.layers))

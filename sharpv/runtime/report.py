@@ -16,13 +16,14 @@ from sharpv.pruners.view import Layout
 class Report:
     """What a pruner did in the latest generation; per-layer lists are indexed by layer. `print(report)` is a table.
 
-    visual_rows: visual rows that the layer's attention computed in prefill. visual_kv: visual rows in its cache after
-    prefill. reads: per decode step, the visual rows that each layer read. cosine: per kind of row (visual, system,
-    instruction), the mean cosine of the states entering each layer to the rows as fed; only if asked for. memory: the
-    memory stage. clock: of the model's calls, where they are timed. videos: of a batch or a prompt with several videos,
-    one report a video, in their order; the whole then has kv_bytes and times only, its parts all else. generation: how
-    many this report has seen, later turns included. encoded_before: whether the vision tower ran before what is
-    timed.
+    layout: of the video in the prompt as fed, None before the first generation. visual_rows: visual rows that the
+    layer's attention computed in prefill. visual_kv: visual rows in its cache after prefill. reads: per decode step,
+    the visual rows that each layer read. kv_bytes: of the whole cache after prefill, text included. state: the memory
+    stage's of this generation. cosine: per kind of row (visual, system, instruction), the mean cosine of the states
+    entering each layer to the rows as fed; only if asked for. videos: of a batch or a prompt with several videos, one
+    report a video, in their order; the whole then has kv_bytes and times only, its parts all else. memory: the memory
+    stage. clock: of the model's calls, where they are timed. generation: how many this report has seen, later turns
+    included. encoded_before: whether the vision tower ran before what is timed.
     """
 
     layout: Layout | None = None
