@@ -135,7 +135,7 @@ class Bench:
             for process in processes:
                 try:
                     self.seen.setdefault(process.pid, []).append((time.monotonic(), *state(process.pid)))
-                except psutil.NoSuchProcess:
+                except (psutil.Error, OSError):
                     continue
             time.sleep(1)
 

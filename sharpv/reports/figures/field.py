@@ -35,8 +35,8 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
     ends = []
     methods = at[at["kind"] != "control"]
     for method, part in methods.groupby("method", sort=False):
-        stands_out = any(name in str(method) for name in highlight)
-        shade = VERMILION if stands_out else BLUE
+        stands_out = _shade(method, highlight) == VERMILION
+        shade = _shade(method, highlight)
         width, strength = (2.0, 1.0) if stands_out else (0.9, 0.55)
         axes.plot(part["layers_pct"], part["avg_acc"], "o-", color=shade, linewidth=width, alpha=strength, markersize=3)
         if stands_out:
@@ -52,7 +52,8 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
     own = answered[answered["budget_pct"].isna() & (answered["kind"] == "method")]
     for _, line in own.iterrows():
         error = [[line["avg_acc"] - line["avg_acc_low"]], [line["avg_acc_high"] - line["avg_acc"]]]
-        axes.errorbar(line["layers_pct"], line["avg_acc"], yerr=error, fmt="*", color=VERMILION, elinewidth=0.8)
+        shade = _shade(line["method"], highlight)
+        axes.errorbar(line["layers_pct"], line["avg_acc"], yerr=error, fmt="*", color=shade, elinewidth=0.8)
         text = axes.annotate(
             f"{line['method']}, own budget",
             (line["layers_pct"], line["avg_acc"]),
@@ -60,7 +61,7 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
             textcoords="offset points",
             ha="right",
             fontsize=6.5,
-            color=VERMILION,
+            color=shade,
         )
         text.set_path_effects(HALO)
     _name_ends(axes, ends, float(at["layers_pct"].max()))
@@ -74,6 +75,10 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
     return figure
 
 
+def _shade(method: object, highlight: Sequence[str]) -> str:
+    return VERMILION if any(name in str(method) for name in highlight) else BLUE
+
+
 def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]], right: float) -> None:
     """The lines' names behind their right ends, one below the other."""
     axes.figure.canvas.draw()
@@ -84,7 +89,8 @@ def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]], right: flo
     axes.set_xlim(left, right * (right / left) ** 0.42)
     for (x, y, name, shade), height in zip(ends, heights, strict=True):
         axes.plot([x, right * 1.08], [y, height], color=shade, linewidth=0.4, alpha=0.6)
-        axes.text(right * 1.1, height, name, va="center", fontsize=6.5, color=shade)
+        text = axes.text(right * 1.1, height, name, va="center", fontsize=6.5, color=shade)
+        text.set_path_effects(HALO)
 
 
 def loss_figure(categories: pd.DataFrame) -> Figure:
