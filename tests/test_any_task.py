@@ -266,6 +266,14 @@ def test_each_question_has_a_score_of_its_own_or_not(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("offline")
+def test_a_question_is_the_same_whatever_its_scoring_writes_into_it(tmp_path):
+    plain = built_in(tmp_path / "plain", "return {'right': 1.0}").samples(None)
+    writing = built_in(tmp_path / "writing", "doc['pred'] = answers[0]; return {'right': 1.0}").samples(None)
+    assert [sample.doc_hash for sample in plain] == [sample.doc_hash for sample in writing]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offline")
 def test_what_is_better_when_lower_is_no_score(tmp_path):
     task = built_in(tmp_path, "return {'right': 0.5}", better="false")
     assert {sample.gold for sample in task.samples(None)} == {UNLABELLED}
@@ -287,6 +295,9 @@ def test_an_edit_anywhere_in_include_path_makes_other_rules_also_of_a_tag(tmp_pa
     for file in ("functions.py", "helpers/words.py", "boats.yaml"):
         for name in ("boats", "ships"):
             hashes.add(AnyTask.of(benchmark(name, include_path=str(folder))).code_hash())
+        hashes.add(AnyTask.of(benchmark("boats", data=str(folder), include_path=None)).code_hash())
+        (folder / ".git").mkdir(exist_ok=True)
+        (folder / ".git" / "hook.py").write_text(f"{file}\n", encoding="utf-8")
         with (folder / file).open("a", encoding="utf-8") as lines:
             lines.write("# changed\n")
     assert len(hashes) == 3

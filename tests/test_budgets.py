@@ -125,19 +125,38 @@ def test_what_a_method_cannot_reach_is_told_with_what_it_can():
 
 def test_a_threshold_that_is_not_calibrated_on_a_model_is_told_with_the_command_that_finds_it():
     rows = [row for name in ("scissor", "sharpv_manual") for row in table_rows(f"pruner={name}")[0][1:]]
-    found, beyond = at_budgets(rows, [0.25], Reach("qwen3_vl_8b", 16, 28, {}))
-    assert found == []
+    found, beyond = at_budgets(rows, [0.25], Reach("qwen3_vl_8b@16", 16, 28, {}))
+    assert found == rows, "each stands once, at its own threshold"
     for one, name, field in zip(beyond, ("scissor", "sharpv_manual"), ("tau", "threshold"), strict=True):
-        assert f"calibrate model=qwen3_vl_8b pruner={name} target_vr=0.25 calibrate.folder=FOLDER" in one.reason
+        find = f"calibrate model=qwen3_vl_8b pruner={name} target_vr=0.25 model.frames=16 calibrate.folder=FOLDER"
+        assert find in one.reason
         assert f"configs/model/qwen3_vl_8b.yaml as calibration.budgets.{name}.{field}: {{0.25: VALUE}}" in one.reason
 
 
+def test_a_calibrated_budget_is_known_by_its_share_not_by_its_digits():
+    (row,) = table_rows("pruner=scissor")[0][1:]
+    assert at_budget(row, 1 / 3, Reach("tiny", 8, 8, {"scissor": {"tau": {0.33333334: 0.7}}})).visual.tau == 0.7
+    for frames in (8, 49, 98):
+        assert EVS().at_budget(1 / frames, frames).keep_ratio == pytest.approx(1 / frames)
+
+
 def test_a_setting_that_a_budget_would_overrule_is_refused():
-    for row in ("evs keep_ratio=0.3", "holitom memory.keep_ratio=0.3", "scissor tau=0.9"):
-        with pytest.raises(ValueError, match="which budgets="):
+    for row in ("evs keep_ratio=0.3", "holitom visual.keep_ratio=0.3", "vtw layer=3"):
+        with pytest.raises(ValueError, match="which its budget of 0.5 sets to"):
             table_rows(f"rows=[dense,'{row}']", "budgets=[0.5]")
-    rows, _ = table_rows("rows=[dense,'holitom visual.beta=0.5']", "budgets=[0.5]")
+    rows, beyond = table_rows("rows=[dense,'sharpv_manual visual.threshold=1.0']", "budgets=[0.5]")
+    assert (rows[1].visual.threshold, beyond[0].reason[:28]) == (1.0, "its threshold is calibrated ")
+    with pytest.raises(ValueError, match="which its budget of 0.5 sets"):
+        table_rows("pruner=evs", "+pruner.visual_options={keep_ratio: 0.3}", "budgets=[0.5]")
+
+
+def test_settings_that_a_budget_leaves_alone_stay():
+    acting = ("holitom visual.beta=0.5", "holitom memory.keep_ratio=0.3", "dycoke_k07 memory.layer=5")
+    rows, _ = table_rows(f"rows=[dense,{','.join(repr(row) for row in acting)}]", "budgets=[0.5]")
     assert rows[1].visual.beta == 0.5
+    assert rows[2].memory.keep_ratio == 0.3
+    assert rows[3].memory.layer == 5
+    assert all(row.budget == 0.5 for row in rows[1:])
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(1, 20), st.data())

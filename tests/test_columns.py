@@ -73,6 +73,10 @@ def test_only_appended_lines_are_parsed_and_a_torn_one_waits(run):
     assert parsed == ["new"]
     assert found.table.num_rows == lines + 1
     assert found.end == path.stat().st_size - 50
+    assert not columns_of.lack(path), "a torn line may stay for ever"
+    stamp = path.with_suffix(".parquet").stat().st_mtime_ns
+    assert columns_of.columns(path, problem).end == found.end
+    assert path.with_suffix(".parquet").stat().st_mtime_ns == stamp
 
 
 def test_a_cut_file_and_damaged_columns_are_read_from_their_lines(run):

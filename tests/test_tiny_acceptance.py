@@ -87,5 +87,5 @@ def test_the_command_ends_with_1_where_a_mark_is_missed(tmp_path, capsys):
     assert capsys.readouterr().out.count("MISSED") == 1
 
 
-def test_the_bundled_checkpoint_meets_every_mark_by_the_table_of_this_checkout(capsys):
+def test_the_floor_table_of_this_checkout_meets_every_mark(capsys):
     assert main(REPOSITORY / "results" / "tiny" / "floor.csv") == 0, capsys.readouterr().out

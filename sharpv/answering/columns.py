@@ -95,7 +95,7 @@ def columns(path: Path, problem: Callable[[dict], str], fields: Sequence[str] | 
             return Columns(table if names is None else table.select(names), whole.end)
         beside = _beside(path)
         known = _trusted(path, beside)
-        if known is None or known["size"] < size:
+        if known is None or _goes_on(path, known["size"]):
             known = _write(path, beside, known, problem)
         return Columns(pq.read_table(beside, columns=names, memory_map=True), known["size"])
     except (UnfitError, pa.ArrowException, OverflowError, UnicodeEncodeError, OSError):
@@ -106,7 +106,7 @@ def lack(path: Path) -> bool:
     """Whether a file of lines is large enough for columns and has none that say that they are of all of it."""
     size = path.stat().st_size
     known = _told(_beside(path)) if size >= WORTH_BYTES else None
-    return size >= WORTH_BYTES and (known is None or known["size"] != size)
+    return size >= WORTH_BYTES and (known is None or _goes_on(path, known["size"]))
 
 
 class _Lines:
@@ -144,6 +144,13 @@ def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
 
 def _beside(path: Path) -> Path:
     return path.with_suffix(".parquet")
+
+
+def _goes_on(path: Path, end: int) -> bool:
+    """Whether a whole line stands behind this place; a torn one may stay there for ever."""
+    with path.open("rb") as file:
+        file.seek(end)
+        return file.readline().endswith(b"\n")
 
 
 def _told(beside: Path) -> dict[str, Any] | None:

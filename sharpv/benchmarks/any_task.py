@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import chdir
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,20 @@ def task_name(benchmark: DictConfig) -> str:
     return str(benchmark.task)
 
 
+def _own_folder(benchmark: DictConfig) -> Path | None:
+    """The folder that a user names for tasks of his own, as `include_path` or as a benchmark's `data`."""
+    named = benchmark.get("include_path") or (benchmark.data if Path(benchmark.data).is_absolute() else None)
+    return Path(named) if named else None
+
+
 def folders(benchmark: DictConfig) -> list[Path]:
     """The folders that hold the task's YAML, the user's before ours before lmms-eval's; empty where none does."""
     import lmms_eval.tasks
 
-    own = benchmark.get("include_path") or (benchmark.data if Path(benchmark.data).is_absolute() else None)
-    if own is not None and not Path(own).is_dir():
+    own = _own_folder(benchmark)
+    if own is not None and not own.is_dir():
         raise ValueError(f"include_path={own} is no folder: name the one that holds the task's YAML")
-    places = [Path(own).resolve()] if own else []
+    places = [own.resolve()] if own else []
     places += [tasks_dir(), Path(lmms_eval.tasks.__file__).parent]
     wanted = re.compile(rf"^(task|group):\s*[\"']?{re.escape(task_name(benchmark))}[\"']?\s*(#.*)?$", re.MULTILINE)
     for place in places:
@@ -148,17 +155,19 @@ class AnyTask:
         return self.kind.name == "offline" and not self.benchmark.get("answers_only")
 
     def code_hash(self) -> str:
-        """Of the files of its tasks and of all in `include_path`, by which stored scores are known to be of today's
+        """Of the files of its tasks and of all in the user's folder, by which stored scores are known to be of today's
         rules."""
         indexed = [self.manager.task_index.get(name, {}).get("yaml_path") for name, _ in self.tasks]
         files_of_tasks = [Path(path).resolve() for path in indexed if isinstance(path, str | Path)]
         places = {*folders(self.benchmark), *(file.parent for file in files_of_tasks)}
         files = {file for place in places for file in place.iterdir()}
-        if own := self.benchmark.get("include_path"):
-            files |= set(Path(own).resolve().rglob("*"))
+        if own := _own_folder(self.benchmark):
+            own = own.resolve()
+            files |= {file for file in own.rglob("*") if not any(map(_hidden, file.relative_to(own).parts))}
         digest = hashlib.sha256()
         for file in sorted(files):
-            if file.is_file() and file.suffix in ("", ".py", ".yaml"):
+            # lmms-eval's templates end in yaml without a dot.
+            if file.name.endswith((".py", "yaml")) and file.is_file():
                 digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
 
@@ -227,7 +236,7 @@ def _has_score(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: di
     metrics, own = _metrics(task), benchmark.data != "task"
     try:
         with network_closed():
-            result = task.process_results(doc, [""])
+            result = task.process_results(deepcopy(doc), [""])
     except FAILURES as error:
         raise ValueError(
             f"process_results of {name} fails on an empty answer to question {doc_id}: {_told(error)}"
@@ -332,6 +341,10 @@ def _video_id(video: Path) -> str:
     home = hub_dir().resolve()
     path = video.resolve()
     return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _told(error: BaseException) -> str:

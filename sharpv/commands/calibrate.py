@@ -86,7 +86,7 @@ def calibrate(config: DictConfig, command: str, loaded: Loaded | None = None) ->
     if settings.target_vr is not None and isinstance(memory, FrameFusion):
         _calibrate_framefusion(memory, visual, videos, settings.target_vr, loaded)
     elif settings.target_vr is not None and isinstance(visual, VisualSharpV | Scissor):
-        visual = _calibrate_visual(visual, videos, settings.target_vr, loaded)
+        visual = _calibrate_visual(row.name, visual, videos, settings.target_vr, loaded)
     if settings.target_mr is not None and isinstance(memory, MemorySharpV):
         _calibrate_memory(memory, visual, videos, settings.target_mr, loaded)
     if isinstance(memory, VTW):
@@ -184,7 +184,7 @@ def spread(share_V: torch.Tensor) -> str:
 
 @torch.inference_mode()
 def _calibrate_visual(
-    visual: VisualSharpV | Scissor, videos: list[EncodedVideo], target: float, loaded: Loaded
+    row: str, visual: VisualSharpV | Scissor, videos: list[EncodedVideo], target: float, loaded: Loaded
 ) -> VisualPruner:
     field, high = ("tau", 1.0) if isinstance(visual, Scissor) else ("threshold", 2 + 2 * abs(visual.spatial_weight))
 
@@ -202,10 +202,10 @@ def _calibrate_visual(
     place = f"paste into configs/model/{loaded.name}.yaml: calibration"
     if isinstance(visual, Scissor):
         print(f"paste: ++pruner.visual_options.tau={value}")
-        print(f"or, for tables at budgets, {place}.budgets.scissor.tau: {{{target:g}: {value}}}")
+        print(f"or, for tables at budgets, {place}.budgets.{row}.tau: {{{target:g}: {value}}}")
     else:
         print(f"{place}.manual_threshold: {value}")
-        print(f"or, for tables at budgets, {place}.budgets.sharpv_manual.threshold: {{{target:g}: {value}}}")
+        print(f"or, for tables at budgets, {place}.budgets.{row}.threshold: {{{target:g}: {value}}}")
     return at(value)
 
 

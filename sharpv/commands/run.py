@@ -21,6 +21,7 @@ from sharpv.benchmarks.columns import require_columns
 from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.commands import tracking
 from sharpv.configuration import configure
+from sharpv.configuration.budgets import Unreachable
 from sharpv.configuration.rows import Row
 from sharpv.files import read_object
 from sharpv.models.loaded import Loaded
@@ -46,13 +47,14 @@ def run(config: DictConfig, command: str) -> int:
         raise ValueError(f"reference={config.reference!r} is no row of this run; there are: {', '.join(names)}")
     if config.dry_run:
         for model, rows in built:
-            for one in asked[model.name][1]:
-                print(f"dry run: no {one.method} at {one.budget:.3g} on {model.display}: {one.reason}")
+            _tell_unreachable(model.display, asked[model.name][1], "dry run: ")
             print(f"dry run: {len(rows)} rows x {len(benchmarks)} benchmarks on {model.display}: all build")
         return 0
     availability.require_available([model for model, _ in built], benchmarks)
     processes = Processes()
     if processes.first:
+        for model, _ in built:
+            _tell_unreachable(model.display, asked[model.name][1])
         _prepare(benchmarks)
     processes.from_first(True)
     if config.threads:
@@ -72,6 +74,11 @@ def run(config: DictConfig, command: str) -> int:
         return INTERRUPTED
     finally:
         processes.part()
+
+
+def _tell_unreachable(model: str, beyond: list[Unreachable], mark: str = "") -> None:
+    for one in beyond:
+        print(f"{mark}no {one.method} at {one.budget:.3g} on {model}: {one.reason}", flush=True)
 
 
 def grid(config: DictConfig) -> tuple[list[DictConfig], list[DictConfig]]:

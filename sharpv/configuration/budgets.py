@@ -1,6 +1,7 @@
 """Rows at set budgets: each method brought to the same share of the visual tokens, mean over the model's layers."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +36,15 @@ class Reach:
 
 
 def at_budgets(rows: list[Row], budgets: list[float], reach: Reach) -> tuple[list[Row], list[Unreachable]]:
-    """The rows once a budget, named `evs@0.25`, the dense one and those whose share the video decides as they are; and
-    what cannot be reached in this model."""
+    """The rows once a budget, named `evs@0.25`, the dense one and those whose share the video or a threshold of their
+    own decides as they are; and what cannot be reached in this model."""
     found: list[Row] = []
     beyond: list[Unreachable] = []
     for row in rows:
+        if threshold_of(row.visual) and row.name not in reach.calibrated:
+            found.append(row)
+            beyond += [Unreachable(row.method, budget, _uncalibrated(row, budget, reach)) for budget in budgets]
+            continue
         for budget in budgets:
             try:
                 changed = at_budget(row, budget, reach)
@@ -94,15 +99,25 @@ def _calibrated(row: Row, budget: float, reach: Reach) -> Any:
     changed: Any = row.visual
     field = str(threshold_of(changed))
     values = reach.calibrated.get(row.name, {}).get(field, {})
-    if budget not in values:
-        videos = "" if reach.model == "tiny" else " calibrate.folder=FOLDER"
-        find = command(f"calibrate model={reach.model} pruner={row.name} target_vr={budget:g}{videos}")
-        known = ", ".join(f"{one:.0%}" for one in values) or "no budget"
-        raise ValueError(
-            f"its {field} is calibrated for {known} on {reach.model}; `{find}` finds it, for configs/model/"
-            f"{reach.model}.yaml as calibration.budgets.{row.name}.{field}: {{{budget:g}: VALUE}}"
-        )
-    return dataclasses.replace(changed, **{field: values[budget]})
+    found = [value for known, value in values.items() if math.isclose(known, budget, rel_tol=1e-6)]
+    if not found:
+        raise ValueError(_uncalibrated(row, budget, reach))
+    return dataclasses.replace(changed, **{field: found[0]})
+
+
+def _uncalibrated(row: Row, budget: float, reach: Reach) -> str:
+    """That a threshold lacks for a budget, and the command that finds it."""
+    field, (model, _, frames) = threshold_of(row.visual), reach.model.partition("@")
+    known = ", ".join(f"{one:.0%}" for one in reach.calibrated.get(row.name, {}).get(field or "", {})) or "no budget"
+    if " " in row.name:
+        return f"its {field} is calibrated for {known} with these settings on {model}"
+    more = f" model.frames={frames}" if frames else ""
+    more += "" if model == "tiny" else " calibrate.folder=FOLDER"
+    find = command(f"calibrate model={model} pruner={row.name} target_vr={budget:g}{more}")
+    return (
+        f"its {field} is calibrated for {known} on {reach.model}; `{find}` finds it, for configs/model/{model}.yaml as "
+        f"calibration.budgets.{row.name}.{field}: {{{budget:g}: VALUE}}"
+    )
 
 
 def _recorded(settings: Any, stage: Any) -> Any:

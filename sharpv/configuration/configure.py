@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import yaml
@@ -203,7 +203,8 @@ def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[U
     ValueError where the dense row is not among them.
     """
     chosen = [pruner_of(text) for text in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
-    found, beyond = [row for pruner in chosen for row in rows(pruner, model)], list[Unreachable]()
+    made = [(row, _given(pruner)) for pruner in chosen for row in rows(pruner, model)]
+    found, beyond = [row for row, _ in made], list[Unreachable]()
     if not any(row.kind == "dense" for row in found):
         raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
     budgets = list(config.budgets)
@@ -217,21 +218,42 @@ def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[U
     if budgets:
         built = build(model)
         calibrated: Any = OmegaConf.to_container(model.get("calibration") or OmegaConf.create(), resolve=True)
-        _require_free(found)
         reach = Reach(model.name, built.frames_of_tokens, built.depth() or DEPTH, calibrated.get("budgets", {}))
         found, beyond = at_budgets(found, budgets, reach)
+        asked = {row.name: (row, given) for row, given in made}
+        for row in found:
+            if row.budget is not None:
+                before, given = asked[row.name.removesuffix(f"@{row.budget:g}")]
+                _require_kept(before, row, given)
     unique = {(row.name, row.seed): row for row in found}
     return sorted(unique.values(), key=lambda row: row.kind != "dense"), beyond
 
 
-def _require_free(found: Sequence[Row]) -> None:
-    """ValueError for a row whose own setting of what a budget sets would have no effect."""
-    for row in found:
-        if set_there := re.search(r"\((?:.*[ .])?(keep_ratio|tau)=", row.name):
-            raise ValueError(
-                f"row {row.name!r} sets {set_there[1]}, which budgets=[...] set: leave one of them out, or give its "
-                "settings as rows without budgets"
-            )
+def _given(pruner: DictConfig) -> dict[str, list[str]]:
+    """The options of each stage that are not those of the pruner's file."""
+    if pruner.name not in names("pruner"):
+        return {}
+    mine: Any = OmegaConf.to_container(pruner, resolve=False)
+    of_file: Any = OmegaConf.to_container(load("pruner", pruner.name), resolve=False)
+    of_stages = {
+        stage: (mine.get(f"{stage}_options") or {}, of_file.get(f"{stage}_options") or {}) for stage in by_name.STAGES
+    }
+    return {
+        stage: [name for name in options if name not in former or options[name] != former[name]]
+        for stage, (options, former) in of_stages.items()
+    }
+
+
+def _require_kept(before: Row, after: Row, given: Mapping[str, list[str]]) -> None:
+    """ValueError where a budget overrules what a row was given."""
+    for stage, fields in given.items():
+        was, now = getattr(before, stage), getattr(after, stage)
+        for field in fields if was is not None and now is not None else []:
+            if getattr(was, field) != getattr(now, field):
+                raise ValueError(
+                    f"row {before.name!r} is given {field}={getattr(was, field)}, which its budget of "
+                    f"{after.budget:.3g} sets to {getattr(now, field)}: leave it out, or ask for it without budgets"
+                )
 
 
 def require_effect(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ class FewerFrames(Control):
     """
 
     def at_budget(self, share: float, frames: int) -> Self:
-        if share * frames < 1:
+        if share * frames < 1 - 1e-9:
             raise ValueError(f"one of {frames} frames is {1 / frames:.1%} of the tokens: it cannot keep {share:.1%}")
         return super().at_budget(share, frames)
 

@@ -44,7 +44,7 @@ class EVS(VisualPruner):
         self.may_keep_all = self.keep_ratio == 1
 
     def at_budget(self, share: float, frames: int) -> Self:
-        if share * frames < 1:
+        if share * frames < 1 - 1e-9:
             raise ValueError(f"frame 1 stays whole, {1 / frames:.1%} of {frames} frames: it cannot keep {share:.1%}")
         return replace(self, keep_ratio=share)
 

@@ -12,6 +12,8 @@ from sharpv.reports.figures.style import BLACK, BLUE, FAINT, GREY, OURS, PAGE, V
 
 LEAST_LOSS = 20
 """Points at which the heat map's colours end, if nothing loses more."""
+PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
+"""Behind a name that may lie on a line; unlike a halo it leaves the name searchable in an SVG."""
 ROW_INCHES, COLUMN_INCHES = 0.16, 0.3
 
 
@@ -89,8 +91,7 @@ def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]], right: flo
     axes.set_xlim(left, right * (right / left) ** 0.42)
     for (x, y, name, shade), height in zip(ends, heights, strict=True):
         axes.plot([x, right * 1.08], [y, height], color=shade, linewidth=0.4, alpha=0.6)
-        text = axes.text(right * 1.1, height, name, va="center", fontsize=6.5, color=shade)
-        text.set_path_effects(HALO)
+        axes.text(right * 1.1, height, name, va="center", fontsize=6.5, color=shade, bbox=PLATE)
 
 
 def loss_figure(categories: pd.DataFrame) -> Figure:
