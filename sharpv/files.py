@@ -115,7 +115,7 @@ def each_row(path: Path, problem: Callable[[dict], str]) -> Iterator[dict]:
 
 def _is_torn(line: bytes) -> bool:
     try:
-        json.loads(line)
+        _decoded(line)
     except ValueError:
         return True
     return False

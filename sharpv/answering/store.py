@@ -140,7 +140,8 @@ class RowStore:
 def have_columns(folders: Iterable[Path]) -> None:
     """Have what folders lack of columns made by a process a file, as many at once as there are cores.
 
-    Whatever goes wrong there, their reader will find too, and say so.
+    Whatever goes wrong there, their reader will find too, and say so. A process is this module as a command, since
+    multiprocessing would run a caller's own script again.
     """
     files = [path for folder in folders for path in folder.glob("samples*.jsonl") if lack(path)]
     if len(files) > 1:

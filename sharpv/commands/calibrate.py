@@ -24,13 +24,11 @@ from tqdm import tqdm
 from sharpv import paths
 from sharpv.benchmarks.availability import require_available
 from sharpv.configuration import configure
-from sharpv.configuration.budgets import threshold_of
 from sharpv.configuration.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import VIDEO, Loaded
 from sharpv.pruners.base import VisualPruner, scaled_layer
 from sharpv.pruners.framefusion import FrameFusion
-from sharpv.pruners.scissor import Scissor
 from sharpv.pruners.sharpv import MemorySharpV, VisualSharpV
 from sharpv.pruners.view import Layer
 from sharpv.pruners.vtw import VTW
@@ -85,7 +83,7 @@ def calibrate(config: DictConfig, command: str, loaded: Loaded | None = None) ->
     visual, memory = row.visual, row.memory
     if settings.target_vr is not None and isinstance(memory, FrameFusion):
         _calibrate_framefusion(memory, visual, videos, settings.target_vr, loaded)
-    elif settings.target_vr is not None and isinstance(visual, VisualSharpV | Scissor):
+    elif settings.target_vr is not None and visual is not None:
         visual = _calibrate_visual(row.name, visual, videos, settings.target_vr, loaded)
     if settings.target_mr is not None and isinstance(memory, MemorySharpV):
         _calibrate_memory(memory, visual, videos, settings.target_mr, loaded)
@@ -100,7 +98,7 @@ def _check(row: Row, settings: DictConfig) -> None:
         target = settings[name]
         if target is not None and not 0 < target < 1:
             raise ValueError(f"{name}={target} is the mean share kept; choose it between 0 and 1")
-    by_vr = threshold_of(row.visual) is not None or isinstance(row.memory, FrameFusion)
+    by_vr = (row.visual is not None and row.visual.calibrates is not None) or isinstance(row.memory, FrameFusion)
     by_mr = isinstance(row.memory, MemorySharpV | VTW)
     stages = " with ".join(type(stage).__name__ for stage in (row.visual, row.memory) if stage is not None) or "nothing"
     asked = [
@@ -183,30 +181,22 @@ def spread(share_V: torch.Tensor) -> str:
 
 
 @torch.inference_mode()
-def _calibrate_visual(
-    row: str, visual: VisualSharpV | Scissor, videos: list[EncodedVideo], target: float, loaded: Loaded
-) -> VisualPruner:
-    field, high = ("tau", 1.0) if isinstance(visual, Scissor) else ("threshold", 2 + 2 * abs(visual.spatial_weight))
-
-    def at(value: float) -> VisualPruner:
-        if isinstance(visual, Scissor):
-            return dataclasses.replace(visual, tau=value)
-        return dataclasses.replace(visual, threshold=value)
+def _calibrate_visual(row: str, visual: Any, videos: list[EncodedVideo], target: float, loaded: Loaded) -> VisualPruner:
+    field, high = visual.calibrates
 
     def vr_V(value: float) -> torch.Tensor:
-        chosen = at(value)
+        chosen = dataclasses.replace(visual, **{field: value})
         return torch.tensor([len(chosen.select(video.tokens)) / video.tokens.total for video in videos])
 
     value = search(vr_V, 0.0, high, target)
     print(f"{type(visual).__name__}.{field} = {value}: VR {spread(vr_V(value))}, target {target}")
     place = f"paste into configs/model/{loaded.name}.yaml: calibration"
-    if isinstance(visual, Scissor):
-        print(f"paste: ++pruner.visual_options.tau={value}")
-        print(f"or, for tables at budgets, {place}.budgets.{row}.tau: {{{target:g}: {value}}}")
-    else:
+    if isinstance(visual, VisualSharpV):
         print(f"{place}.manual_threshold: {value}")
-        print(f"or, for tables at budgets, {place}.budgets.{row}.threshold: {{{target:g}: {value}}}")
-    return at(value)
+    else:
+        print(f"paste: ++pruner.visual_options.{field}={value}")
+    print(f"or, for tables at budgets, {place}.budgets.{row}.{field}: {{{target:g}: {value}}}")
+    return dataclasses.replace(visual, **{field: value})
 
 
 @torch.inference_mode()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpv.configuration.rows import Row
-from sharpv.pruners.scissor import Scissor
-from sharpv.pruners.sharpv import VisualSharpV
 from sharpv.typed import command
 
 DEPTH = 28
@@ -41,9 +39,11 @@ def at_budgets(rows: list[Row], budgets: list[float], reach: Reach) -> tuple[lis
     found: list[Row] = []
     beyond: list[Unreachable] = []
     for row in rows:
-        if threshold_of(row.visual) and row.name not in reach.calibrated:
+        if row.visual is not None and row.visual.calibrates and row.name not in reach.calibrated:
             found.append(row)
-            beyond += [Unreachable(row.method, budget, _uncalibrated(row, budget, reach)) for budget in budgets]
+            field, _ = row.visual.calibrates
+            reasons = [_uncalibrated(field, {}, row, budget, reach) for budget in budgets]
+            beyond += [Unreachable(row.method, *told) for told in zip(budgets, reasons, strict=True)]
             continue
         for budget in budgets:
             try:
@@ -65,8 +65,8 @@ def at_budget(row: Row, budget: float, reach: Reach) -> Row | None:
     and FlashVID count theirs. A threshold is the calibrated one. ValueError where the method cannot reach the budget.
     """
     visual, memory, depth = row.visual, row.memory, reach.depth
-    if threshold_of(visual):
-        visual = _calibrated(row, budget, reach)
+    if visual is not None and visual.calibrates:
+        visual = _calibrated(visual, row, budget, reach)
     elif visual is not None:
         behind = memory.mean_share(depth) if memory else 1.0
         if budget > behind:
@@ -88,27 +88,18 @@ def at_budget(row: Row, budget: float, reach: Reach) -> Row | None:
     )
 
 
-def threshold_of(visual: Any) -> str | None:
-    """The field of a visual stage that calibration on unlabelled videos sets to reach a share; None for all others."""
-    if isinstance(visual, Scissor):
-        return "tau"
-    return "threshold" if isinstance(visual, VisualSharpV) and visual.mode == "manual" else None
-
-
-def _calibrated(row: Row, budget: float, reach: Reach) -> Any:
-    changed: Any = row.visual
-    field = str(threshold_of(changed))
+def _calibrated(visual: Any, row: Row, budget: float, reach: Reach) -> Any:
+    field, _ = visual.calibrates
     values = reach.calibrated.get(row.name, {}).get(field, {})
     found = [value for known, value in values.items() if math.isclose(known, budget, rel_tol=1e-6)]
     if not found:
-        raise ValueError(_uncalibrated(row, budget, reach))
-    return dataclasses.replace(changed, **{field: found[0]})
+        raise ValueError(_uncalibrated(field, values, row, budget, reach))
+    return dataclasses.replace(visual, **{field: found[0]})
 
 
-def _uncalibrated(row: Row, budget: float, reach: Reach) -> str:
+def _uncalibrated(field: str, values: Mapping[float, float], row: Row, budget: float, reach: Reach) -> str:
     """That a threshold lacks for a budget, and the command that finds it."""
-    field, (model, _, frames) = threshold_of(row.visual), reach.model.partition("@")
-    known = ", ".join(f"{one:.0%}" for one in reach.calibrated.get(row.name, {}).get(field or "", {})) or "no budget"
+    known, (model, _, frames) = ", ".join(f"{one:.0%}" for one in values) or "no budget", reach.model.partition("@")
     if " " in row.name:
         return f"its {field} is calibrated for {known} with these settings on {model}"
     more = f" model.frames={frames}" if frames else ""

@@ -203,7 +203,7 @@ def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[U
     ValueError where the dense row is not among them.
     """
     chosen = [pruner_of(text) for text in config.rows] if config.rows else [load("pruner", "dense"), config.pruner]
-    made = [(row, _given(pruner)) for pruner in chosen for row in rows(pruner, model)]
+    made = [(row, pruner) for pruner in chosen for row in rows(pruner, model)]
     found, beyond = [row for row, _ in made], list[Unreachable]()
     if not any(row.kind == "dense" for row in found):
         raise ValueError(f"rows={list(config.rows)} lack the row that all are compared with: add dense")
@@ -220,7 +220,7 @@ def table_rows(config: DictConfig, model: DictConfig) -> tuple[list[Row], list[U
         calibrated: Any = OmegaConf.to_container(model.get("calibration") or OmegaConf.create(), resolve=True)
         reach = Reach(model.name, built.frames_of_tokens, built.depth() or DEPTH, calibrated.get("budgets", {}))
         found, beyond = at_budgets(found, budgets, reach)
-        asked = {row.name: (row, given) for row, given in made}
+        asked = {row.name: (row, _given(pruner)) for row, pruner in made}
         for row in found:
             if row.budget is not None:
                 before, given = asked[row.name.removesuffix(f"@{row.budget:g}")]

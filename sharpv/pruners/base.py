@@ -17,6 +17,8 @@ class VisualPruner(ABC):
     tower_layers: indices of the tower layers whose queries and keys it reads; None = needs nothing of the tower.
     draws: it draws numbers of its own, from a field `seed`, so that a row may ask for repetitions.
     reads_question: it reads the text behind the video, so that its selection holds for one question only.
+    calibrates: the field, and its highest value (the lowest is 0), that calibration on unlabelled videos sets to reach
+    a share; None where a share is set directly, or the video decides.
     A docstring's read-backs are the times that `select` waits for the device beyond once in `require_finite`. Scores
     are float32; docs/methods.md has the share of kept tokens that half-precision features change.
     """
@@ -25,6 +27,7 @@ class VisualPruner(ABC):
     draws: bool = False
     tower_layers: tuple[int, ...] | None = None
     reads_question: bool = False
+    calibrates: tuple[str, float] | None = None
 
     @abstractmethod
     def select(self, video: VideoTokens) -> Selection:

@@ -50,6 +50,7 @@ class Scissor(VisualPruner):
     official: bool = False
 
     may_keep_all = True
+    calibrates = ("tau", 1.0)
 
     def __post_init__(self) -> None:
         require_fields(self)

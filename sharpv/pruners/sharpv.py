@@ -52,6 +52,8 @@ class VisualSharpV(VisualPruner):
         if self.spatial_weight < 0:
             raise ValueError(f"spatial_weight={self.spatial_weight} must be at least 0: it weighs a dissimilarity")
         self.may_keep_all = self.mode == "manual"
+        # Neither dissimilarity is above 2.
+        self.calibrates = ("threshold", 2 + 2 * abs(self.spatial_weight)) if self.mode == "manual" else None
 
     def select(self, video: VideoTokens) -> Selection:
         importance_TP, motion_TP = self.importance_and_motion(video.require_finite())

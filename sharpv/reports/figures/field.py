@@ -37,8 +37,8 @@ def field_figure(table: pd.DataFrame, highlight: Sequence[str] = (OURS,)) -> Fig
     ends = []
     methods = at[at["kind"] != "control"]
     for method, part in methods.groupby("method", sort=False):
-        stands_out = _shade(method, highlight) == VERMILION
         shade = _shade(method, highlight)
+        stands_out = shade == VERMILION
         width, strength = (2.0, 1.0) if stands_out else (0.9, 0.55)
         axes.plot(part["layers_pct"], part["avg_acc"], "o-", color=shade, linewidth=width, alpha=strength, markersize=3)
         if stands_out:
