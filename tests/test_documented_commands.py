@@ -116,9 +116,9 @@ def environment(copy, answers, tmp_path):
 
 
 def run(line, folder, environment):
-    """As a shell does, without the imports of `python run.py`, which every `make` with a run in it makes."""
-    if line.startswith("python run.py "):
-        return warm.run(environment, *shlex.split(line)[2:], folder=folder)
+    """As a shell does, but that `python`, and what `make` calls so, has made its imports already."""
+    python = shlex.join(warm.python(environment, folder))
+    line = re.sub("^python(?= )", python, re.sub("^make(?= )", f"make RUN={shlex.quote(python)}", line))
     return subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -11,7 +11,6 @@ from sharpv.reports.statistics import (
     bootstrap_interval,
     clustered_standard_error,
     holm,
-    macro_mean,
     mcnemar_p,
     paired_interval,
     sign_flip_p,
@@ -26,11 +25,12 @@ def clustered(rng, videos, per_video, spread=1.0):
     return values_N, np.repeat(np.arange(videos), per_video)
 
 
-def test_macro_mean_weighs_groups_not_questions():
-    values, groups = np.array([1, 1, 1, 0, 0.5]), np.array(["a", "a", "a", "a", "b"])
-    assert macro_mean(values) == pytest.approx(0.7)
-    assert macro_mean(values, groups) == pytest.approx((0.75 + 0.5) / 2)
-    assert macro_mean(values, groups, {"a": 0.25, "b": 0.75}) == pytest.approx(0.25 * 0.75 + 0.75 * 0.5)
+def test_the_macro_mean_weighs_groups_not_questions():
+    values, groups, videos = np.array([1, 1, 1, 0, 0.5]), np.array(["a", "a", "a", "a", "b"]), np.arange(5)
+    assert bootstrap_interval(values, videos).estimate == pytest.approx(0.7)
+    assert bootstrap_interval(values, videos, groups).estimate == pytest.approx((0.75 + 0.5) / 2)
+    weighted = bootstrap_interval(values, videos, groups, {"a": 0.25, "b": 0.75})
+    assert weighted.estimate == pytest.approx(0.25 * 0.75 + 0.75 * 0.5)
 
 
 def test_bootstrap_equals_a_loop_that_draws_whole_videos_within_each_group():
@@ -48,7 +48,7 @@ def test_bootstrap_equals_a_loop_that_draws_whole_videos_within_each_group():
             means.append(np.concatenate([values[inside & (videos == name)] for name in chosen]).mean())
         draws.append(np.mean(means))
     interval = bootstrap_interval(values, videos, groups, resamples=20_000)
-    assert interval.estimate == pytest.approx(macro_mean(values, groups))
+    assert interval.estimate == pytest.approx(np.mean([values[groups == name].mean() for name in ("a", "b")]))
     assert [interval.low, interval.high] == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.01)
 
 
@@ -202,6 +202,6 @@ def test_wrong_input_names_the_value_and_the_way_out():
     with pytest.raises(ValueError, match="1 of 2 values are NaN"):
         bootstrap_interval(np.array([1, np.nan]), np.arange(2))
     with pytest.raises(ValueError, match="must give each of the groups"):
-        macro_mean(np.ones(2), np.array(["a", "b"]), {"a": 1.0})
+        bootstrap_interval(np.ones(2), np.arange(2), np.array(["a", "b"]), {"a": 1.0})
     with pytest.raises(ValueError, match="the same questions"):
         mcnemar_p(np.ones(3), np.ones(2))

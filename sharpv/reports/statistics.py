@@ -43,14 +43,6 @@ class _Group:
         return float(self.sums.sum() / self.counts.sum())
 
 
-def macro_mean(values_N: np.ndarray, groups_N: np.ndarray | None = None, weights: Mapping | None = None) -> float:
-    """Weighted mean of the group means, in the unit of the values; one group is the plain mean over questions.
-
-    `weights` maps each group to its share (they sum to 1); None weighs all groups the same.
-    """
-    return sum(group.weight * group.mean for group in _grouped(values_N, np.arange(len(values_N)), groups_N, weights))
-
-
 def bootstrap_interval(
     values_N: np.ndarray,
     videos_N: np.ndarray,
@@ -60,6 +52,9 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> Interval:
     """Macro mean with its percentile 95% interval: whole videos are drawn with replacement within each group.
+
+    The macro mean is the weighted mean of the group means, in the unit of the values; one group is the plain mean over
+    questions. `weights` maps each group to its share (they sum to 1); None weighs all groups the same.
 
     Cluster bootstrap (Davison and Hinkley 1997), each group mean a ratio of resampled sums. NaN ends where a
     group has fewer than two videos. Below about 20 videos a group percentile intervals are too narrow; equal values

@@ -3,8 +3,6 @@
 Shape suffixes: S samples, C candidate layers, B batch, N prompt rows, M text rows, D width, X vocabulary.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,38 +12,12 @@ from sharpv.runtime.attach import layer_hooks
 from sharpv.runtime.prompt import find_span
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """layer: the layer chosen, for `VTW(layer=..., scale_layers=False)`. divergence_SC: of each sample and candidate,
-    nats, float32; candidate c is layer first + c."""
-
-    layer: int
-    first: int
-    divergence_SC: torch.Tensor
-
-
-def calibrate_vtw(
-    adapter: Adapter,
-    prompts: Iterable[dict[str, Any]],
-    bound: float = 3e-3,
-    first: int = 5,
-    separator: str = "withdraw",
-) -> Calibration:
-    """Choose the layer on some prompts, each the keyword arguments of a model call with `input_ids` and pixels.
-
-    bound: eta; the mean divergence that is still allowed. first: the earliest layer considered. One full pass a prompt,
-    then only text rows are run again, all candidates together. ValueError where no layer is under the bound.
-
-    Against the authors' calibration (lzhxmu/VTW): the same candidates, direction and rule, but the prompt's real video
-    rows instead of fixed ones, probabilities in float32, and text-only tails instead of a whole prefill for each
-    candidate.
-    """
-    divergence_SC = torch.stack([withdrawal_divergence(adapter, inputs, first, separator) for inputs in prompts])
-    return Calibration(choose_layer(divergence_SC, bound, first), first, divergence_SC)
-
-
 def choose_layer(divergence_SC: torch.Tensor, bound: float, first: int = 5) -> int:
-    """The first layer whose mean divergence is at most `bound`, even if a later one exceeds it again."""
+    """The first layer whose mean divergence is at most `bound` (eta, nats), even if a later one exceeds it again.
+
+    divergence_SC: of each sample and candidate, float32; candidate c is layer first + c. ValueError where no layer is
+    under the bound.
+    """
     mean_C = divergence_SC.mean(0).tolist()
     under = [first + c for c, mean in enumerate(mean_C) if mean <= bound]
     if not under:
@@ -66,7 +38,15 @@ def divergence(withdrawn_CX: torch.Tensor, full_X: torch.Tensor) -> torch.Tensor
 def withdrawal_divergence(
     adapter: Adapter, inputs: dict[str, Any], first: int = 5, separator: str = "withdraw"
 ) -> torch.Tensor:
-    """Divergence of one prompt's next token for a withdrawal at each layer from `first` on, float32 (C,)."""
+    """Divergence of one prompt's next token for a withdrawal at each layer from `first` on, float32 (C,).
+
+    inputs: keyword arguments of a model call with `input_ids` and pixels. separator: VTW's. One full pass, then only
+    text rows are run again, all candidates together. ValueError for a first layer that is none.
+
+    Against the authors' calibration (lzhxmu/VTW): the same candidates, direction and rule, but the prompt's real video
+    rows instead of fixed ones, probabilities in float32, and text-only tails instead of a whole prefill for each
+    candidate.
+    """
     language = adapter.language_model
     if not 1 <= first < len(language.layers):
         raise ValueError(f"first={first} must be a layer from 1 to {len(language.layers) - 1}")

@@ -44,7 +44,8 @@ class PageData:
         self.lines = lines.reset_index(drop=True)
         asked = pd.MultiIndex.from_frame(self.questions[QUESTION])
         by_line = {key: part.set_index(QUESTION) for key, part in answers.groupby(LINE, sort=False)}
-        self.by_line = [by_line[row, seed].reindex(asked) for row, seed in self.lines[LINE].itertuples(index=False)]
+        named_lines = self.lines[LINE].itertuples(index=False)
+        self.by_line = [by_line[row, seed].reindex(asked).reset_index(drop=True) for row, seed in named_lines]
 
     @cached_property
     def videos(self) -> list[str]:
@@ -169,4 +170,6 @@ def _shares(bits: Any, per_frame: Any, shape: tuple[int, int, int] | None) -> li
     if not isinstance(bits, str) or shape is None:
         return None
     kept_T = kept_mask(bits, shape[0], shape[1:]).sum((1, 2))
-    return None if np.allclose(kept_T, per_frame) else [round(float(share), 3) for share in per_frame]
+    if np.abs(kept_T - np.asarray(per_frame)).max() < 0.0005:
+        return None
+    return [round(float(share), 3) for share in per_frame]
