@@ -129,10 +129,9 @@ def test_a_table_and_its_pictures_go_to_wandb_offline_without_a_key(tmp_path, mo
     assert kept.read_bytes() == strip.read_bytes()
 
 
-@pytest.mark.parametrize("mode", ["ofline", "online"])
-def test_wandb_modes_that_cannot_work_are_refused_before_anything_runs(mode, monkeypatch, tmp_path):
+def test_wandb_without_a_key_is_refused_before_anything_runs(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    with pytest.raises(ValueError, match="wandb.mode"):
-        experiment.run(compose("config", overrides=[f"wandb.mode={mode}"]), "test")
+    with pytest.raises(ValueError, match="wandb.mode=online needs a key"):
+        experiment.run(compose("config", overrides=["wandb.mode=online"]), "test")
     assert not (tmp_path / "runs").exists()
