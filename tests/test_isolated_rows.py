@@ -72,7 +72,9 @@ def charged(names: list[str], video: Path, folder: Path) -> dict[tuple[str, int]
 def test_five_rows_in_one_pass_are_charged_what_each_costs_in_a_process_of_its_own(tmp_path):
     video = tmp_path / "good.mp4"
     write_mp4(video, render(sample_scene(1)), 2)
-    with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as processes:
+    forked = get_context("forkserver")
+    forked.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(2, forked, max_tasks_per_child=1) as processes:
         together = processes.submit(charged, list(STAGES), video, tmp_path / "together")
         alone = [processes.submit(charged, [name], video, tmp_path / name) for name in STAGES]
         expected = {key: costs for one in alone for key, costs in one.result().items()}
