@@ -195,7 +195,7 @@ class Bench:
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
 
     def prefill(self, _: None) -> None:
         """The layer on the whole prompt."""

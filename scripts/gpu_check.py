@@ -177,7 +177,7 @@ def read_backs(check: Check) -> list[str]:
         with profile(activities=activities) as traced:
             method.select(video)
             if check.cuda:
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(check.device)
         events = traced.events() or []
         names = (READ_BACK,) if check.cuda else HOST_READS
         count = sum(event.name.startswith(names) for event in events)
@@ -269,10 +269,10 @@ def graphs(check: Check) -> list[str]:
         for repeat in range(5):
             took = []
             for count in (1, tokens + 1):
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(check.device)
                 start = time.perf_counter()
                 model.generate(prompt, max_new_tokens=count, min_new_tokens=count, do_sample=False, **way)
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(check.device)
                 took.append(time.perf_counter() - start)
             if repeat > 1:
                 spent.append((took[1] - took[0]) / tokens)

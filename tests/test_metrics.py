@@ -134,6 +134,31 @@ def test_a_stage_clock_reads_the_clock_that_was_asked_for(monkeypatch):
     assert clock.seconds() == {"prefill": 2.0, "decode": 3.0}
 
 
+def test_marks_on_a_gpu_are_events_of_the_models_own_device(monkeypatch):
+    """Which need not be torch's current one, as with model.device=cuda:1."""
+    recorded, waited = [], []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            recorded.append(stream)
+
+        def elapsed_time(self, later):
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    clock = StageClock(torch.device("cuda:1"))
+    clock.mark("vision")
+    assert waited == []
+    assert clock.seconds() == {"vision": 1.5}
+    assert recorded == ["stream of cuda:1"] * 2
+    assert waited == [torch.device("cuda:1")]
+
+
 def test_a_spread_is_median_and_quartiles_and_needs_two_values():
     assert Spread.of([4.0, 1.0, 2.0, 3.0, 5.0]) == Spread(3.0, 2.0, 4.0)
     with pytest.raises(ValueError, match="at least 2"):

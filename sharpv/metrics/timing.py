@@ -21,7 +21,7 @@ class StageClock:
     decode, this last once a token; TTFT is vision to first_token, TPOT the mean of decode."""
 
     def __init__(self, device: torch.device, host: str = "wall"):
-        self.cuda, self._now = device.type == "cuda", HOST_CLOCKS[host]
+        self.device, self.cuda, self._now = device, device.type == "cuda", HOST_CLOCKS[host]
         self._marks: list[tuple[str, Any]] = []
         self.mark("start")
 
@@ -29,7 +29,8 @@ class StageClock:
         """The stage of this name ends here; it began at the mark before."""
         if self.cuda:
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            # Of the model's device, which need not be torch's current one.
+            event.record(torch.cuda.current_stream(self.device))
             self._marks.append((stage, event))
         else:
             self._marks.append((stage, self._now()))
@@ -37,7 +38,7 @@ class StageClock:
     def laps(self) -> dict[str, list[float]]:
         """Seconds of each time that a stage ended, in order."""
         if self.cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
         laps: dict[str, list[float]] = {}
         for (_, before), (stage, after) in zip(self._marks, self._marks[1:], strict=False):
             laps.setdefault(stage, []).append(before.elapsed_time(after) / 1e3 if self.cuda else after - before)
