@@ -1,12 +1,14 @@
 """A method of another package works through its entry point: its YAML is found, its class is built, nothing else is."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sharpv.configuration import configure, folders
+from sharpv.configuration import configure, folders, outside
+from sharpv.configuration.code import PACKAGE
 
 METHOD = '''
 from dataclasses import dataclass
@@ -83,9 +85,46 @@ def test_its_stage_composes_with_ours_and_is_a_reference_of_our_controls(other):
 def test_a_row_changes_its_hash_with_the_code_of_its_package(other):
     before, ours = row_of(composed("pruner=loudest")).hash, row_of(composed("pruner=evs")).hash
     assert row_of(composed("pruner=loudest")).hash == before
-    (other / "loud" / "methods.py").write_text(METHOD + "\n# another version\n", encoding="utf-8")
+    (other / "loud" / "methods.py").write_text(METHOD + "\n# a remark\n", encoding="utf-8")
+    assert row_of(composed("pruner=loudest")).hash == before
+    (other / "loud" / "methods.py").write_text(METHOD + "\nCHANGED = 1\n", encoding="utf-8")
     assert row_of(composed("pruner=loudest")).hash != before
     assert row_of(composed("pruner=evs")).hash == ours
+
+
+@pytest.mark.parametrize("line", ["from beside import count", "from .inner import count", "import beside.inner as b"])
+def test_a_row_changes_its_hash_with_what_its_package_imports_of_its_own(other, line):
+    beside = other / "beside"
+    beside.mkdir()
+    for file in (beside / "__init__.py", beside / "inner.py", other / "loud" / "inner.py"):
+        file.write_text("def count(): return 2\n", encoding="utf-8")
+    (other / "loud" / "methods.py").write_text(f"{METHOD}\n{line}\n", encoding="utf-8")
+    before = row_of(composed("pruner=loudest")).hash
+    for file in (beside / "__init__.py", beside / "inner.py", other / "loud" / "inner.py"):
+        file.write_text("def count(): return 1\n", encoding="utf-8")
+    assert row_of(composed("pruner=loudest")).hash != before
+
+
+def test_a_row_changes_its_hash_with_what_its_package_imports_of_ours(other, monkeypatch, tmp_path):
+    copy = tmp_path / "sharpv"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("checkpoint", "__pycache__"))
+    monkeypatch.setattr("sharpv.configuration.outside.PACKAGE", copy)
+    (other / "loud" / "methods.py").write_text(f"from sharpv.pruners.evs import EVS\n{METHOD}", encoding="utf-8")
+    before = row_of(composed("pruner=loudest")).hash
+    with (copy / "pruners" / "fastv.py").open("a", encoding="utf-8") as file:
+        file.write("CHANGED = 1\n")
+    assert row_of(composed("pruner=loudest")).hash == before
+    with (copy / "pruners" / "evs.py").open("a", encoding="utf-8") as file:
+        file.write("CHANGED = 1\n")
+    assert row_of(composed("pruner=loudest")).hash != before
+
+
+def test_code_that_another_distribution_holds_is_not_followed(other):
+    (other / "loud" / "methods.py").write_text(f"import pytest, numpy\n{METHOD}", encoding="utf-8")
+    assert outside._home("numpy") is None
+    assert outside._home("json") is None
+    assert outside._home("loud") == other / "loud"
+    assert row_of(composed("pruner=loudest")).hash
 
 
 def test_a_package_that_declares_nothing_is_not_built(other):

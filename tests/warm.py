@@ -83,7 +83,8 @@ def _command(connection):
     for target, file in enumerate(files):
         os.dup2(file, target)
     # The streams that there were remember of their old files whether these can seek.
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(file, "w", buffering=1, encoding="utf-8") for file in (1, 2))  # noqa: SIM115
     asked = json.load(connection.makefile())
     os.environ.clear()
     os.environ.update(asked["environment"])

@@ -1,31 +1,36 @@
-"""Which code a stored answer depends on: a hash of modules of this package and of all of it that they import."""
+"""Which code a stored answer depends on: a hash of modules and of all that they import of this package and of others
+that are told."""
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+Homes = Callable[[str], Path | None]
+"""The folder of a top-level package, or the file of a top-level module, whose code counts; None for all others."""
+OURS: Homes = {"sharpv": PACKAGE}.get
 SHOWING = ("sharpv.reports.", "sharpv.summary")
 """What texts and pictures of an answer are made by: it changes none."""
 
 
-def code_hash(modules: Iterable[str], package: Path = PACKAGE) -> str:
-    """sha256 over these modules and their imports within the package, at any depth and wherever they stand in a file.
+def code_hash(modules: Iterable[str], homes: Homes = OURS) -> str:
+    """sha256 over these modules and what they import of `homes`, at any depth and wherever it stands in a file.
 
-    Comments, formatting and docstrings do not count. package: the folder that holds the code. ValueError for a module
-    that is not there.
+    Comments, formatting and docstrings do not count. ValueError for a module that is not there.
     """
     digest, found, waiting = hashlib.sha256(), dict[str, str](), list(modules)
     while waiting:
         name = waiting.pop()
         if name not in found:
-            path = _file(name, package)
+            path = _file(name, homes)
             if path is None:
-                raise ValueError(f"no module {name} in {package}")
+                raise ValueError(f"no module {name} in {homes(name.split('.')[0])}")
             found[name], imports = _parsed(path.read_bytes())
-            waiting += [one for node in imports for one in _imported(node, name, package)]
+            inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            waiting += [one for node in imports for one in _imported(node, inside, homes)]
     for name in sorted(found):
         digest.update(f"{name}\n{found[name]}\n".encode())
     return digest.hexdigest()
@@ -39,25 +44,27 @@ def _parsed(source: bytes) -> tuple[str, list[ast.Import | ast.ImportFrom]]:
     return ast.dump(_without_docstrings(tree)), imports
 
 
-def _file(name: str, package: Path) -> Path | None:
+def _file(name: str, homes: Homes) -> Path | None:
     """The file of a module, `__init__.py` for a package; None where there is neither."""
-    path = package.parent.joinpath(package.name, *name.split(".")[1:])
-    choices = (path.with_suffix(".py"), path / "__init__.py")
+    top, *inner = name.split(".")
+    home = homes(top)
+    if home is None:
+        return None
+    path = home.joinpath(*inner)
+    choices = (path, path.with_suffix(".py"), path / "__init__.py")
     return next((choice for choice in choices if choice.is_file()), None)
 
 
-def _imported(node: ast.AST, of: str, package: Path) -> Iterator[str]:
-    """The package's modules that an import names, its packages only where something else is taken from them."""
+def _imported(node: ast.Import | ast.ImportFrom, package: str, homes: Homes) -> Iterator[str]:
+    """The modules whose code counts that an import in a package names, its packages only where something else is taken
+    from them."""
     if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "sharpv")
-    elif isinstance(node, ast.ImportFrom):
-        if node.level:
-            raise ValueError(f"module {of} has a relative import, which is not followed: name the module in full")
-        home = node.module or ""
-        if home.split(".")[0] == "sharpv":
-            modules = [f"{home}.{alias.name}" for alias in node.names]
-            found = (name if _file(name, package) else home for name in modules)
-            yield from (name for name in found if not name.startswith(SHOWING))
+        named = [alias.name for alias in node.names]
+    else:
+        home = resolve_name("." * node.level + (node.module or ""), package)
+        modules = [f"{home}.{alias.name}" for alias in node.names]
+        named = [name if _file(name, homes) else home for name in modules]
+    yield from (name for name in named if not name.startswith(SHOWING) and _file(name, homes))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

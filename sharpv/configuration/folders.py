@@ -38,6 +38,11 @@ def _packages(path: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
+def distributions() -> set[str]:
+    """Names of what was installed that declares methods."""
+    return {entry.dist.name for entry in entry_points(group=GROUP) if entry.dist}
+
+
 def config_folders() -> list[Path]:
     """This repository's configurations, then those of other packages. ValueError where two have the same name."""
     folders = [paths.configs_dir(), *(folder / "configs" for folder in packages().values())]

@@ -1,7 +1,10 @@
 """Methods of other packages, which `sharpv.configuration.folders` finds: only their classes are built, and Hydra finds
 their configurations."""
 
-import hashlib
+import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 
 from sharpv import paths
-from sharpv.configuration.code import code_hash
-from sharpv.configuration.folders import config_folders, packages
+from sharpv.configuration.code import PACKAGE, code_hash
+from sharpv.configuration.folders import config_folders, distributions, packages
 
 CONFIGS = paths.configs_dir()
 
@@ -36,7 +39,7 @@ def with_code(config: dict[str, Any] | None) -> dict[str, Any] | None:
     package that it names, so that its stored answers are not used again when that code has changed."""
     named = _targets_in(config)
     code = {
-        module: _code_hash(folder)
+        module: _code_hash(module, folder)
         for module, folder in packages().items()
         if any(target.startswith(f"{module}.") for target in named)
     }
@@ -54,11 +57,32 @@ def _targets_in(config: Any) -> list[str]:
     return own + [target for value in config.values() for target in _targets_in(value)]
 
 
-def _code_hash(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
-    return digest.hexdigest()
+def _code_hash(module: str, folder: Path) -> str:
+    """Of all code of a package that declares methods, or of its one file, and of what it imports of ours and its own."""
+    one_file = folder / f"{module.rpartition('.')[2]}.py"
+    files = [one_file] if one_file.is_file() else sorted(folder.rglob("*.py"))
+    inner = [() if file == one_file else file.relative_to(folder).with_suffix("").parts for file in files]
+    return code_hash((".".join([module, *parts]).removesuffix(".__init__") for parts in inner), _home)
+
+
+def _home(top: str) -> Path | None:
+    """Where a top-level module lies, if it is this package, of a distribution that declares methods, or of none, such
+    as a file beside one's own package; None for all that others distribute."""
+    if top == "sharpv":
+        return PACKAGE
+    if top in sys.stdlib_module_names or set(_distributions(tuple(sys.path)).get(top, ())) - distributions():
+        return None
+    spec = find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    origin = Path(spec.origin)
+    return origin.parent if origin.name == "__init__.py" else origin
+
+
+@cache
+def _distributions(path: tuple[str, ...]) -> dict[str, list[str]]:
+    """Names of the distributions that hold each top-level module; they only change with the import path."""
+    return dict(packages_distributions())
 
 
 class OutsideConfigs(SearchPathPlugin):
