@@ -18,7 +18,8 @@ from sharpv.benchmarks.item_score import item_score
 from sharpv.benchmarks.messages import NotAskedError
 from sharpv.benchmarks.submission import UNLABELLED
 from sharpv.benchmarks.task_kind import kind_of
-from sharpv.reports.store import read_jsonl
+from sharpv.reports.runs import paper_columns
+from sharpv.reports.store import load_runs, read_jsonl
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OWN = FIXTURES / "own_task"
@@ -274,9 +275,10 @@ def test_a_question_is_the_same_whatever_its_scoring_writes_into_it(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("offline")
-def test_what_is_better_when_lower_is_no_score(tmp_path):
+def test_what_is_better_when_lower_is_no_score(tmp_path, capsys):
     task = built_in(tmp_path, "return {'right': 0.5}", better="false")
     assert {sample.gold for sample in task.samples(None)} == {UNLABELLED}
+    assert "(0.5 as right of question 0, of which less is better, where a score is" in capsys.readouterr().out
     with pytest.raises(ValueError, match="of which less is better"):
         AnyTask.of(OmegaConf.merge(task.benchmark, {"data": str(tmp_path / "own")})).samples(None)
 
@@ -348,6 +350,30 @@ def test_a_task_in_ones_own_folder_is_answered_in_its_own_column_and_resumes(hom
     assert list(100 * numbers["value"]) == pytest.approx(list(table["any"]), abs=1e-3)
     again = run(home, tmp_path, *asked)
     assert "finished before" in again.stdout
+
+
+@pytest.mark.slow
+def test_answers_given_before_a_task_had_a_score_count_once_it_has_one_and_are_reported_again(home, tmp_path):
+    shutil.copytree(OWN, tmp_path / "own")
+    yaml = tmp_path / "own" / "boats.yaml"
+    mended = yaml.read_text(encoding="utf-8").replace("boats.jsonl", str(yaml.with_name("boats.jsonl")))
+    yaml.write_text(mended.replace("better: true", "better: false"), encoding="utf-8")
+    asked = [*PLAIN, "benchmark=any", "benchmark.task=boats", f"benchmark.include_path={tmp_path / 'own'}"]
+    unscored = run(home, tmp_path, *asked)
+    assert re.search(r"3 of 3 questions have no score of their own \(\S+ as right .*less is better", unscored.stdout)
+    assert "no question has a score of its own: no table" in unscored.stdout
+    yaml.write_text(mended, encoding="utf-8")
+    ran = run(home, tmp_path, *asked)
+    assert ran.returncode == 0, ran.stderr
+    table = pd.read_csv(tmp_path / "last.csv")
+    assert table["n_questions"].eq(3).all()
+    (scores,) = tmp_path.glob("runs/*/scores.jsonl")
+    dense = [line["score"] for line in read_jsonl(scores) if line["row"] == "dense"][-3:]
+    assert table["any"].iloc[0] == pytest.approx(100 * sum(dense) / 3, abs=1e-3)
+    answered = [line for path in tmp_path.glob("runs/*/samples*.jsonl") for line in read_jsonl(path)]
+    assert len(answered) == 6
+    runs = load_runs([tmp_path / "experiments" / "last.json"])
+    assert paper_columns(runs) == {"any": "boats"}
 
 
 @pytest.mark.slow

@@ -181,11 +181,12 @@ class AnyTask:
         found = []
         for name, task in self.tasks:
             docs, offline = list(enumerate(_first(task, limit))), _is_offline(self.benchmark, name, task)
-            scored = [offline and _has_score(self.benchmark, name, task, *one) for one in docs]
-            if offline and not all(scored):
-                told = f"{scored.count(False)} of {len(docs)} questions have no score of their own"
-                print(f"{name}: {told}: lmms-eval's number alone, no interval and no p", flush=True)
-            found += [_sample(self.benchmark, name, task, *one, has) for one, has in zip(docs, scored, strict=True)]
+            unscored = [_unscored(self.benchmark, name, task, *one) if offline else NOT_HERE for one in docs]
+            if offline and any(unscored):
+                told = f"{len(docs) - unscored.count(None)} of {len(docs)} questions have no score of their own"
+                print(f"{name}: {told} ({next(filter(None, unscored))}): lmms-eval's number alone", flush=True)
+            pairs = zip(docs, unscored, strict=True)
+            found += [_sample(self.benchmark, name, task, *one, scored=why is None) for one, why in pairs]
         return sorted(found, key=lambda sample: str(sample.video))
 
     def score(
@@ -216,6 +217,9 @@ class AnyTask:
         return lines, list(_aggregates(results))
 
 
+NOT_HERE = "not scored here"
+
+
 def _is_offline(benchmark: DictConfig, name: str, task: Any) -> bool:
     """Whether the answers to a task are scored here; ValueError where it needs a judge, unless only answers are asked
     for."""
@@ -227,8 +231,8 @@ def _is_offline(benchmark: DictConfig, name: str, task: Any) -> bool:
     return of_task.name == "offline" and not answers_only
 
 
-def _has_score(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: dict[str, Any]) -> bool:
-    """Whether a question has a score of its own, tried with an empty answer; what is better when lower is none.
+def _unscored(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: dict[str, Any]) -> str | None:
+    """Why a question has no score of its own, tried with an empty answer; None where it has.
 
     ValueError where the result fits none of the task's metrics; for a benchmark of one's own also where it is no score
     from 0 to 1 or the aggregation does not take it.
@@ -249,16 +253,17 @@ def _has_score(benchmark: DictConfig, name: str, task: Any, doc_id: int, doc: di
         )
     main = next(metric for metric in metrics if metric in result)
     lower = any(one["metric"] == main and one.get("higher_is_better") is False for one in task.config.metric_list)
-    scored = item_score(result[main]) is not None and not lower
-    if own and not scored:
+    if not lower and item_score(result[main]) is not None:
+        if own:
+            _require_aggregation(name, task, main, result[main])
+        return None
+    returned = f"{result[main]!r} as {main} of question {doc_id}{', of which less is better' if lower else ''}"
+    if own:
         raise ValueError(
-            f"process_results of {name} returns {result[main]!r} as {main} of question {doc_id}"
-            f"{', of which less is better' if lower else ''}: a benchmark of one's own needs a score from 0 to 1, more "
+            f"process_results of {name} returns {returned}: a benchmark of one's own needs a score from 0 to 1, more "
             "being better, as a number or as {'score': 0.0 to 1.0}"
         )
-    if own:
-        _require_aggregation(name, task, main, result[main])
-    return scored
+    return f"{returned}, where a score is from 0 to 1, more being better"
 
 
 def _require_aggregation(name: str, task: Any, metric: str, item: Any) -> None:

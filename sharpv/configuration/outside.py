@@ -58,7 +58,7 @@ def _targets_in(config: Any) -> list[str]:
 
 
 def _code_hash(module: str, folder: Path) -> str:
-    """Of all code of a package that declares methods, or of its one file, and of what it imports of ours and its own."""
+    """Of all code of a package that declares methods, or of its one file, with what it imports of ours and its own."""
     one_file = folder / f"{module.rpartition('.')[2]}.py"
     files = [one_file] if one_file.is_file() else sorted(folder.rglob("*.py"))
     inner = [() if file == one_file else file.relative_to(folder).with_suffix("").parts for file in files]

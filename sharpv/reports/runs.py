@@ -38,14 +38,14 @@ def marked(title: str, runs: Sequence[Run]) -> str:
 
 
 def paper_columns(runs: Sequence[Run]) -> dict[str, str]:
-    """The paper's columns that the benchmarks of these runs fill, as configs/benchmark/ says: column -> benchmark.
-
-    ValueError where none is known.
+    """The columns that the benchmarks of these runs fill, as their records or configs/benchmark/ say: column ->
+    benchmark. ValueError where none is known.
     """
-    stored = {name for run in runs for name in run.samples["benchmark"].unique()}
+    stored = {name: run for run in runs for name in run.samples["benchmark"].unique()}
     files = sorted((configs_dir() / "benchmark").glob("*.yaml"))
     settings = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     columns = {column: one["task"] for one in settings if one["task"] in stored for column in one["columns"]}
+    columns |= {column: name for name, run in stored.items() for column in run.info.get("columns", {})}
     if not columns:
         raise ValueError(
             f"benchmarks {sorted(stored)} are in no file of configs/benchmark/: add one that names columns"

@@ -37,12 +37,16 @@ class Run:
     scores: pd.DataFrame
 
     def answers(self) -> pd.DataFrame:
-        """Samples with their scores; an error sample stays in, with score 0 and `failed` True.
+        """Samples with their scores; an error sample stays in, with score 0 and `failed` True. Where there is a score,
+        the right answer is the one that it was made with: a task's rules may have changed since the sample was
+        answered.
 
         ValueError where a sample has no score yet or a score has no sample.
         """
-        columns = [*ANSWER, "score", "judge_score", "offline_score", "answered", "parsed"]
-        joined = self.samples.merge(self.scores.reindex(columns=columns), on=ANSWER, how="left", indicator=True)
+        columns = [*ANSWER, "score", "judge_score", "offline_score", "answered", "parsed", "gold"]
+        scores = self.scores.reindex(columns=columns)
+        joined = self.samples.merge(scores, on=ANSWER, how="left", indicator=True, suffixes=("_when_answered", ""))
+        joined["gold"] = joined["gold"].where(joined["gold"].notna(), joined.pop("gold_when_answered"))
         joined["failed"] = joined["status"] == "error"
         scored = joined["_merge"] == "both"
         if strays := len(self.scores) - scored.sum():
