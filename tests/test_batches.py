@@ -13,6 +13,7 @@ from sharpv import Pruner, VisualSharpV
 from sharpv.models import adapter_for
 from sharpv.models.clip import Clip
 from sharpv.pruners.fastvid import FastVID
+from sharpv.pruners.visionzip import VisionZip
 
 LONGER = [*QUESTION, 12, 13, 14]
 FEWER = FRAMES - 2
@@ -127,3 +128,21 @@ def test_padding_is_to_the_longest_pruned_prompt(model, prompts):  # noqa: F811
     lengths = [sample.layout.length for sample in report.videos]
     assert rows[0] == max(lengths) > min(lengths)
     assert rows[0] < prompts[1]["input_ids"].shape[1]
+
+
+SEVERAL = ({"do_sample": True, "num_return_sequences": 2}, {"num_beams": 2, "num_return_sequences": 2})
+
+
+@pytest.mark.parametrize("settings", SEVERAL, ids=["samples", "beams"])
+@pytest.mark.parametrize("visual", [VisualSharpV(), VisionZip()], ids=["from tokens", "from the tower"])
+def test_samples_and_beams_start_from_the_logits_of_their_prompt(family, model, prompts, visual, settings):  # noqa: F811
+    """However often generate has the video encoded for them, which transformers changed between versions."""
+    calls, both = prompts
+    # Rows of several videos in one piece are repeated by transformers as if they were of one prompt, dense as well.
+    for call in (calls[0],) if family == "llava_video" else (calls[0], both):
+        with Pruner(visual)(model):
+            expected, _ = answer(model, call, max_new_tokens=1)
+        with Pruner(visual)(model) as report:
+            logits, tokens = answer(model, call, max_new_tokens=2, **settings)
+        assert len(report.videos) == len(tokens) == 2 * len(expected)
+        torch.testing.assert_close(logits[:, 0], expected[:, 0].repeat_interleave(2, dim=0), atol=2e-4, rtol=1e-4)

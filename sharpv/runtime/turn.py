@@ -12,6 +12,7 @@ import torch
 from sharpv.pruners.base import VisualPruner
 from sharpv.runtime.adapter import Adapter, Shape
 from sharpv.runtime.prompt import FedPrompt, Span, feed_videos, find_spans, unpruned
+from sharpv.tokens import Tower
 
 Images = Literal["keep", "prune"]
 
@@ -99,14 +100,15 @@ def feed_prompts(
     calls that were refused; none where that is not known, a video is then a run of rows. ValueError for a prompt
     without a video, unless the conversation `goes_on`, and for images that cannot be pruned.
     """
-    latest = shapes[::-1]
-    of_videos = _take(adapter, latest, sum(prompt.videos for prompt in prompts))[::-1]
-    of_images = _take(adapter, latest, sum(prompt.images for prompt in prompts))[::-1]
+    repeats = _repeats([prompt.videos + prompt.images for prompt in prompts], _rows(adapter, shapes))
+    encoded, latest = prompts[::repeats], shapes[::-1]
+    of_videos = _take(adapter, latest, sum(prompt.videos for prompt in encoded))[::-1]
+    of_images = _take(adapter, latest, sum(prompt.images for prompt in encoded))[::-1]
     prunes_images = images == "prune" and any(prompt.images for prompt in prompts)
     if prunes_images:
-        _require_prunable(adapter, of_images, sum(prompt.images for prompt in prompts), visual, tap)
+        _require_prunable(adapter, of_images, sum(prompt.images for prompt in encoded), visual, tap)
     spans = []
-    for prompt in prompts:
+    for prompt in encoded:
         its: list[Span] = []
         ids_1N, positions_RN = prompt.ids_N[None], prompt.positions_RN
         if prompt.videos or not (goes_on or (prunes_images and prompt.images)):
@@ -116,23 +118,36 @@ def feed_prompts(
             _, levels_MJD = prompt.image_levels() or (None, None)
             its_shapes = _take(adapter, of_images, prompt.images)
             its += find_spans(adapter, ids_1N, its_shapes, positions_RN, levels_MJD, adapter.image_token_id)
-        spans.append(sorted(its, key=lambda span: span.start))
-    frames = [span.frames for its in spans for span in its]
-    towers = iter(tap.towers(frames) if tap and frames else [None] * len(frames))
+        spans += [sorted(its, key=lambda span: span.start)] * repeats
+    towers = _towers(tap, [[span.frames for span in its] for its in spans])
     depth, fed = len(adapter.language_model.layers), []
-    for prompt, its in zip(prompts, spans, strict=True):
+    for prompt, its, inside in zip(prompts, spans, towers, strict=True):
         kept = None if prunes_images else prompt.image_levels()
         if its:
-            inside = [next(towers) for _ in its]
             fed.append(feed_videos(prompt.embeddings_BND, its, depth, visual, seed, inside, kept))
         else:
             fed.append(unpruned(prompt.embeddings_BND, prompt.positions_RN, kept))
     return fed
 
 
+def _repeats(parts_B: list[int], seen: int) -> int:
+    """How often in a row each prompt stands in a call for beams or several samples, if its video was encoded before it
+    was repeated: the prompts hold `parts_B` of what was encoded, which is `seen` in all. 1 where each has its own."""
+    return next((n for n in range(1, len(parts_B) + 1) if sum(parts_B[::n]) == seen and len(parts_B) % n == 0), 1)
+
+
+def _towers(tap: Any, frames: list[list[int]]) -> list[list[Tower | None]]:
+    """The inside of the tower for each video of each prompt, of so many frames each; None without a tap."""
+    if tap is None or not any(frames):
+        return [[None] * len(its) for its in frames]
+    repeats = _repeats([sum(its) for its in frames], tap.frames)
+    found = iter(tap.towers([count for its in frames[::repeats] for count in its]))
+    return [inside for its in frames[::repeats] for inside in [[next(found) for _ in its]] * repeats]
+
+
 def _require_prunable(adapter: Adapter, shapes: list[Shape], rows: int, visual: VisualPruner | None, tap: Any) -> None:
     """ValueError where images are no plain grids of tokens, or the method needs the inside of the tower."""
-    if sum(adapter.arranged(shape[0], shape[1:]).rows for shape in shapes) != rows:
+    if _rows(adapter, shapes) != rows:
         raise ValueError(
             f"images='prune' takes images that are one grid of tokens, which {type(adapter).__name__}'s are not (tiles "
             "and newlines): use images='keep'"
@@ -144,10 +159,14 @@ def _require_prunable(adapter: Adapter, shapes: list[Shape], rows: int, visual: 
         )
 
 
+def _rows(adapter: Adapter, shapes: list[Shape]) -> int:
+    return sum(adapter.arranged(shape[0], shape[1:]).rows for shape in shapes)
+
+
 def _take(adapter: Adapter, shapes: list[Shape], rows: int) -> list[Shape]:
     """The first shapes, as many as have so many rows; they leave the list."""
     taken: list[Shape] = []
     while shapes and rows > 0:
         taken.append(shapes.pop(0))
-        rows -= adapter.arranged(taken[-1][0], taken[-1][1:]).rows
+        rows -= _rows(adapter, taken[-1:])
     return taken

@@ -142,6 +142,11 @@ class TowerTap:
             handle.remove()
         self.handles.clear()
 
+    @property
+    def frames(self) -> int:
+        """How many went through the tower in the latest encode."""
+        return 0 if self.states_TRX is None else len(self.states_TRX)
+
     def tower(self) -> Tower:
         """The inside of the tower in the latest encode."""
         if self.states_TRX is None:

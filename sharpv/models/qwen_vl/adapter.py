@@ -169,6 +169,11 @@ class QwenTap:
             handle.remove()
         self.handles.clear()
 
+    @property
+    def frames(self) -> int:
+        """How many went through the tower in the latest encode."""
+        return int(self.grid_thw[:, 0].sum())
+
     def towers(self, frames: list[int]) -> list[Tower]:
         """The inside of the tower for each video of the latest encode."""
         return [self.tower(video) for video in range(len(frames))]
