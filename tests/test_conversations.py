@@ -217,6 +217,21 @@ def test_images_are_pruned_as_videos_of_one_frame_where_they_are_one_grid(model,
         answer(model, beside_an_image[0])
 
 
+@pytest.mark.parametrize("images", ["keep", "prune"])
+def test_beams_and_samples_of_a_prompt_with_an_image_start_from_its_logits(model, family, beside_an_image, images):  # noqa: F811
+    if family == "llava_onevision" and images == "prune":
+        pytest.skip("OneVision's images have tiles and newlines")
+    for call in beside_an_image:
+        with Pruner(VisualSharpV(), images=images)(model):
+            expected = answer(model, call, max_new_tokens=1)[0]
+            for settings in (
+                {"num_beams": 2, "num_return_sequences": 2},
+                {"do_sample": True, "num_return_sequences": 2},
+            ):
+                found = answer(model, call, max_new_tokens=2, **settings)[0]
+                torch.testing.assert_close(found[:, 0], expected[:, 0].repeat_interleave(2, dim=0), **TOLERANCE)
+
+
 def test_a_refused_call_leaves_nothing_to_the_next(model, family, calls, beside_an_image):  # noqa: F811
     if family not in ("qwen2_5_vl", "qwen3_vl"):
         pytest.skip("images of other families are not pruned")

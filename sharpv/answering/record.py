@@ -32,8 +32,8 @@ class Outcome:
     frames_encoded: int
 
 
-def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str) -> dict[str, Any]:
-    """Whose answer to what it is, and the device that gave it."""
+def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str, together: str) -> dict[str, Any]:
+    """Whose answer to what it is, the device that gave it, and the pass: a name for what was timed together."""
     return {
         "schema": SCHEMA,
         "key": key,
@@ -50,6 +50,7 @@ def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str) ->
         "video_path": paths.below_data(sample.video),
         "gold": sample.gold,
         "device": device,
+        "pass": together,
     }
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import torch
 from tqdm import tqdm
@@ -49,6 +50,7 @@ class Runner:
     ):
         self.loaded, self.store, self.workers, self.device, self.cache = loaded, store, workers, device, cache
         self.depth = len(loaded.adapter.language_model.layers)
+        self.name = uuid4().hex[:8]
 
     def check(self, asked: list[Question]) -> None:
         """ValueError where a row's memory stage cannot prune anything in this model."""
@@ -169,7 +171,7 @@ class Runner:
         return Outcome(loaded.decode(ids), prompt, ids, report, selection, times, frames)
 
     def _answer_and_store(self, question: Question, task: Task, encoded: Encoded | Failed) -> None:
-        who = identity(self.loaded, question.sample, task.row, task.key, self.device)
+        who = identity(self.loaded, question.sample, task.row, task.key, self.device, self.name)
         made: dict[str, Any] | Failed
         if question.sample.problem is not None:
             made = Failed(question.sample.problem)

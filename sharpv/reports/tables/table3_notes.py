@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sharpv.reports.comparison import model_name
+from sharpv.answering.columns import ANSWER
+from sharpv.reports.comparison import QUESTION, model_name
 from sharpv.reports.store import Run
 from sharpv.reports.tables.fingerprint import fingerprints
 from sharpv.reports.tables.paper_names import of_paper
@@ -13,6 +14,7 @@ from sharpv.reports.tables.table3_columns import ACCURACIES, own_columns
 
 MVBENCH_SUBTASKS = 20
 DAMAGED_NAMED = 5
+TIMED_APART = 0.1
 DEFINITIONS = (
     (
         "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions unless a note says "
@@ -85,7 +87,26 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
         devices = sorted({device for samples in of_model for device in samples["device"].dropna().unique()})
         if len(devices) > 1:
             found.append(f"MIXED devices of {model}: answers come from {' and '.join(devices)}; do not compare times.")
+        if apart := _timed_apart(of_model):
+            found.append(
+                f"MIXED times of {model}: {', '.join(apart)} answered in another pass than dense, under another load "
+                "perhaps: do not compare its times with dense's. In a new folder (SHARPV_RESULTS=FOLDER) all are "
+                "answered together."
+            )
     return found
+
+
+def _timed_apart(answers: list[pd.DataFrame]) -> list[str]:
+    """Methods of which more than TIMED_APART of the questions were answered in another pass than by the dense row, with
+    that share."""
+    named = [one for one in answers if "pass" in one]
+    if not named:
+        return []
+    passes = pd.concat([one.loc[one["status"] == "ok", [*ANSWER, "method", "kind", "pass"]] for one in named])
+    dense = passes.loc[passes["kind"] == "dense", [*QUESTION, "pass"]].drop_duplicates(QUESTION)
+    both = passes.merge(dense, on=QUESTION, suffixes=("", "_dense")).dropna(subset=["pass", "pass_dense"])
+    share = (both["pass"] != both["pass_dense"]).groupby(both["method"], sort=False).mean()
+    return [f"{method} ({value:.0%})" for method, value in share.items() if value > TIMED_APART]
 
 
 def unfinished(runs: list[Run]) -> list[str]:
