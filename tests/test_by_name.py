@@ -32,7 +32,7 @@ def test_a_name_is_what_the_suites_row_of_that_model_is(name):
 
 def test_settings_take_the_place_of_the_configurations():
     assert Pruner.of("fastv", keep_ratio=0.25) == Pruner(memory=FastV(layer=3, keep_ratio=0.25))
-    assert Pruner.of("random_frame", reference=None, keep_ratio=0.5, seed=3).visual == Random(None, 0.5, True, 3)
+    assert Pruner.of("random_frame", keep_ratio=0.5, seed=3).visual == Random(None, 0.5, True, 3)
     both = Pruner.of("flashvid", visual_options={"keep_ratio": 0.1}, memory_options={"layer": 12})
     assert (both.visual.keep_ratio, both.memory.layer) == (0.1, 12)
 

@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from sharpv import MemorySharpV, Pruner, SharpV
 from sharpv.models import adapter_for
-from sharpv.pruners.base import MemoryPruner
+from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.runtime.cache import CACHE_NAMES, cache_argument
 from sharpv.tokens import Selection
 
@@ -130,3 +130,44 @@ def test_rows_can_be_dropped_at_several_layers(model, inputs):
     full = report.layout.visual
     half = (full + 1) // 2
     assert report.visual_rows == [full, half, half, (half + 1) // 2]
+
+
+class Returning(VisualPruner):
+    """A stage of somebody's own, which returns what it was given."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def select(self, video):
+        return self.found
+
+
+TOKENS = torch.arange(9)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (TOKENS, "gave Tensor, not a sharpv.tokens.Selection"),
+        (Selection(TOKENS.int()), r"origin_K of torch.int32.*int64 index"),
+        (Selection(torch.ones(288, dtype=torch.bool)), r"origin_K of torch.bool.*mask_N.nonzero"),
+        (Selection(TOKENS[None]), r"shape \(1, 9\)"),
+        (Selection(TOKENS, torch.zeros(8, 2)), r"features_KD of shape \(8, 2\) with origin_K of 9"),
+        (Selection(TOKENS, assign_N=TOKENS), r"assign_N of shape \(9,\) for a video of 288"),
+        (Selection(TOKENS + 288), "origin_K from 288 to 296 for a video of 288 tokens"),
+        (Selection(TOKENS - 1), "origin_K from -1 to 7"),
+        (Selection(torch.zeros_like(TOKENS)), "a token twice in origin_K"),
+    ],
+)
+def test_a_selection_of_which_no_prompt_can_be_made_names_its_stage_and_the_rule(model, inputs, found, told):
+    with (
+        Pruner(Returning(found))(model),
+        pytest.raises(ValueError, match=rf"test_front_door.Returning.select .*{told}"),
+    ):
+        model.generate(**inputs, max_new_tokens=1)
+
+
+def test_a_selection_of_somebodys_own_stage_is_fed_where_it_is_one(model, inputs):
+    with Pruner(Returning(Selection(TOKENS)))(model) as report:
+        model.generate(**inputs, max_new_tokens=1)
+    assert report.layout.visual == 9

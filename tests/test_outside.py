@@ -1,5 +1,6 @@
 """A method of another package works through its entry point: its YAML is found, its class is built, nothing else is."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,38 +8,28 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sharpv.configuration import configure, folders, outside
+from sharpv import Pruner
+from sharpv.configuration import by_name, configure, folders, outside
 from sharpv.configuration.code import PACKAGE
+from sharpv.paths import REPOSITORY
 
-METHOD = '''
-from dataclasses import dataclass
-
-import torch
-
-from sharpv.pruners.base import VisualPruner
-from sharpv.tokens import Selection
+TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-@dataclass
-class Loudest(VisualPruner):
-    """Keeps the tokens of the largest norm."""
+def shown(file):
+    """A file of the package that CONTRIBUTING shows."""
+    return re.search(rf"^`{file}`.*?:\n\n```\w+\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL).group(1)
 
-    keep_ratio: float = 0.5
 
-    def select(self, video):
-        count = round(video.total * self.keep_ratio)
-        return Selection(video.features_ND.norm(dim=-1).topk(count).indices.sort().values)
-'''
-PRUNER = "name: loudest\nmethod: Loudest\nkind: method\nvisual: loudest\nmemory: null\nseeds: [0]\n"
-OPTIONS = "visual_options: {}\nmemory_options: {}\n"
+METHOD = shown("loud/methods.py")
 
 
 @pytest.fixture
 def other(tmp_path, monkeypatch):
     """An installed package `loud` that declares one method, and a package `quiet` that declares none."""
-    for group, text in (("visual", "_target_: loud.methods.Loudest\nkeep_ratio: 0.25\n"), ("pruner", PRUNER + OPTIONS)):
-        (tmp_path / "loud" / "configs" / group).mkdir(parents=True)
-        (tmp_path / "loud" / "configs" / group / "loudest.yaml").write_text(text, encoding="utf-8")
+    for file in ("loud/configs/visual/loudest.yaml", "loud/configs/pruner/loudest.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(shown(file), encoding="utf-8")
     for package in ("loud", "quiet"):
         (tmp_path / package).mkdir(exist_ok=True)
         (tmp_path / package / "__init__.py").touch()
@@ -134,6 +125,14 @@ def test_a_package_that_declares_nothing_is_not_built(other):
         configure.build({"_target_": "loudness.methods.Loudest"})
 
 
+def test_a_package_that_lacks_what_it_imports_is_told_what(other):
+    (other / "loud" / "methods.py").write_text(f"import nowhere_to_be_found\n{METHOD}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"loud.methods.Loudest' cannot be imported: No module named 'nowhere_to_be"):
+        Pruner.of("loudest")
+    with pytest.raises(ValueError, match=r"is no stage of sharpv or loud"):
+        by_name._class("loud.nowhere.Loudest")
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -153,7 +152,9 @@ def test_without_the_package_its_name_is_unknown():
 
 
 def test_a_name_that_is_ours_is_refused(other):
-    (other / "loud" / "configs" / "pruner" / "evs.yaml").write_text(PRUNER + OPTIONS, encoding="utf-8")
+    (other / "loud" / "configs" / "pruner" / "evs.yaml").write_text(
+        shown("loud/configs/pruner/loudest.yaml"), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"loud/configs/pruner/evs\.yaml and .*have the same name"):
         configure.load("pruner", "loudest")
 

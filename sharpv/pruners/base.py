@@ -50,6 +50,43 @@ class VisualPruner(ABC):
         return None
 
 
+def require_selection(stage: VisualPruner, found: Any, video: VideoTokens) -> Selection:
+    """What a stage's `select` gave for a video; ValueError naming the stage where no prompt can be made of it.
+
+    Types and shapes of every stage; the indices, at one read-back, of stages that are not this package's, whose own are
+    tested.
+    """
+    named = f"{type(stage).__module__}.{type(stage).__name__}.select gave"
+    if not isinstance(found, Selection):
+        raise ValueError(f"{named} {type(found).__name__}, not a sharpv.tokens.Selection")
+    origin_K, features_KD, assign_N = found.origin_K, found.features_KD, found.assign_N
+    if origin_K.dtype != torch.int64 or origin_K.ndim != 1:
+        raise ValueError(
+            f"{named} origin_K of {origin_K.dtype}, shape {tuple(origin_K.shape)}: it holds the int64 index of each "
+            "kept token, (K,); of a mask, take mask_N.nonzero().flatten()"
+        )
+    if features_KD is not None and features_KD.shape != (len(origin_K), video.features_TPD.shape[-1]):
+        wanted = (len(origin_K), video.features_TPD.shape[-1])
+        raise ValueError(
+            f"{named} features_KD of shape {tuple(features_KD.shape)} with origin_K of {wanted[0]}: {wanted}"
+        )
+    if assign_N is not None and assign_N.shape != (video.total,):
+        raise ValueError(f"{named} assign_N of shape {tuple(assign_N.shape)} for a video of {video.total} tokens")
+    if type(stage).__module__.partition(".")[0] != "sharpv" and len(origin_K):
+        again = (origin_K.sort().values.diff() == 0).any()
+        low, high, repeated = torch.stack([origin_K.min(), origin_K.max(), again.long()]).tolist()
+        if not (0 if assign_N is None else -1) <= low <= high < video.total:
+            raise ValueError(
+                f"{named} origin_K from {low} to {high} for a video of {video.total} tokens: indices are 0 to "
+                f"{video.total - 1}, and -1 for a row made of several with assign_N alone"
+            )
+        if repeated and features_KD is None:
+            raise ValueError(
+                f"{named} a token twice in origin_K: rows that are none of the video's own come in features_KD"
+            )
+    return found
+
+
 class MemoryPruner:
     """Acts inside the language model. The dataclass holds hyper-parameters; what changes lives in the state.
 

@@ -17,19 +17,20 @@ from sharpv.tokens import Selection, VideoTokens
 
 @dataclass
 class Control(VisualPruner):
-    """A budget: that of `reference` on the same sample, or a fixed `keep_ratio` of the tokens (exactly one of them)."""
+    """A budget: a fixed `keep_ratio` of the tokens, or without one that of `reference` on the same sample."""
 
     reference: VisualPruner | None = None
     keep_ratio: float | None = None
 
     def __post_init__(self) -> None:
         require_fields(self)
-        if (self.reference is None) == (self.keep_ratio is None):
-            raise ValueError(
-                "a control takes either reference=<visual pruner> or keep_ratio=<share kept>, not both or neither"
-            )
-        if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
+        if self.keep_ratio is not None:
+            if not 0 < self.keep_ratio <= 1:
+                raise ValueError(f"keep_ratio={self.keep_ratio} must lie in (0, 1]")
+            # A share given to a row whose configuration names a reference is meant.
+            self.reference = None
+        elif self.reference is None:
+            raise ValueError("a control takes keep_ratio=<share kept> or reference=<visual pruner>, got neither")
         self.may_keep_all = self.keep_ratio == 1 or (self.reference is not None and self.reference.may_keep_all)
         self.tower_layers = self.reference.tower_layers if self.reference else None
         self.reads_question = self.reference is not None and self.reference.reads_question

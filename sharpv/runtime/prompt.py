@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sharpv.pruners.base import VisualPruner
+from sharpv.pruners.base import VisualPruner, require_selection
 from sharpv.pruners.view import Layout
 from sharpv.runtime.adapter import Adapter, Geometry, SeparatorRule, Shape
 from sharpv.tokens import Selection, Tower, VideoTokens
@@ -191,7 +191,8 @@ def feed_videos(
         question_QD = question_rows(embeddings_BND, spans[-1], visual)
         for place, (span, tower) in enumerate(zip(spans, towers, strict=True)):
             tokens_TPD = span.of(embeddings_BND[0]).unflatten(0, (span.frames, -1))
-            selections[place] = visual.select(VideoTokens(tokens_TPD, span.grid, seed, tower, question_QD))
+            video = VideoTokens(tokens_TPD, span.grid, seed, tower, question_QD)
+            selections[place] = require_selection(visual, visual.select(video), video)
     positions_RN = spans[-1].positions_RN
     fed = unpruned(embeddings_BND, positions_RN, image_levels)
     for span, selection in zip(reversed(spans), reversed(selections), strict=True):

@@ -17,6 +17,8 @@ from sharpv.reports.tables import table3_notes
 from sharpv.reports.tables.table3 import build_table3
 from sharpv.reports.tables.table3_columns import SCORE, printed_headings
 
+NEAR = 0.1
+"""By which share a row's operations may miss the budget untold."""
 NOTES = (
     "Rows at more frames are set to the budget of the fewest dense ones: that share of their visual tokens is computed "
     "by the language model in prefill, mean over its layers. Δ: paired difference to dense at the fewest frames.",
@@ -41,9 +43,33 @@ def write_frames(
     write_whole(output / f"{name}.csv", csv_text(table))
     heads = printed_headings(runs, benchmarks)
     sections = [_section(str(model), lines, heads) for model, lines in table.groupby("model", sort=False)]
-    notes = [*NOTES, *table3_notes.notes(table, pd.read_csv(paper_csv).iloc[:0], as_one_model(runs), benchmarks)]
+    notes = [
+        *NOTES,
+        *_off_budget(table),
+        *table3_notes.notes(table, pd.read_csv(paper_csv).iloc[:0], as_one_model(runs), benchmarks),
+    ]
     Document(marked(title, runs), sections, table3_notes.warnings(table, runs), notes).write(output / name)
     return table
+
+
+def _off_budget(table: pd.DataFrame) -> list[str]:
+    """A sentence for each model with rows whose operations are not near those that all are set to."""
+    found = []
+    for model, lines in table.groupby("model", sort=False):
+        dense = lines.loc[lines["kind"] == "dense", "tflops"].iloc[0]
+        others = lines[lines["kind"] != "dense"]
+        share = others["tflops"] / dense
+        off = [
+            f"{line['method']} at {line['frames']:g} frames {share[at]:.0%}"
+            for at, line in others.iterrows()
+            if line["method"] != "Dense" and abs(share[at] - 1) > NEAR
+        ]
+        if off:
+            found.append(
+                f"{model}: TFLOPs of {', '.join(off)} of those of dense at the fewest frames, the nearest that these "
+                "methods reach; all other rows are at that budget."
+            )
+    return found
 
 
 def build_frames(runs: list[Run], paper: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What the rows of a table were set to, and what scored their open answers, as run.json has it."""
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -17,10 +18,7 @@ def settings_section(runs: Sequence[Run], lines: pd.DataFrame) -> Section | None
     for run in runs:
         stages |= run.info.get("rows", {})
     told = [line for _, line in lines.iterrows() if line["row"] in stages]
-    written = [
-        Line([line["method"], *(stages[line["row"]][stage] or EMPTY for stage in ("visual", "memory"))])
-        for line in told
-    ]
+    written = [Line([line["method"], *_values(stages[line["row"]], int(line["seeds"]))]) for line in told]
     depths = sorted({int(depth) for run in runs for depth in run.samples["depth"].dropna().unique()})
     sentence = (
         "Values used, defaults included. Layer numbers under scale_layers=True are of a 28-layer model, scaled to the "
@@ -28,6 +26,12 @@ def settings_section(runs: Sequence[Run], lines: pd.DataFrame) -> Section | None
         "these are the ones taken; `make readings` puts the others beside them."
     )
     return Section("Settings", sentence, HEADER, written, numbers=False) if told else None
+
+
+def _values(stages: dict[str, str | None], seeds: int) -> list[str]:
+    """Of both stages; a row of several seeds has them all, of which the record names one."""
+    told = [stages[stage] or EMPTY for stage in ("visual", "memory")]
+    return [re.sub(r"\bseed=\d+", f"seed=each of {seeds}", text) for text in told] if seeds > 1 else told
 
 
 def open_answers(runs: Sequence[Run]) -> list[str]:

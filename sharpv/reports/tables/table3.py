@@ -21,7 +21,7 @@ from sharpv.reports.comparison import (
     per_question,
     sort_rows,
 )
-from sharpv.reports.markup import csv_text
+from sharpv.reports.markup import EMPTY, csv_text
 from sharpv.reports.runs import marked
 from sharpv.reports.statistics import holm
 from sharpv.reports.store import Run, load_runs
@@ -73,8 +73,11 @@ def write_table3(
     compared = {} if against is None else reference_sections(shown, str(reference))
     text = table3_text.markdown(table, beside, warnings, notes, title, settings, compared, heads)
     write_whole(output / f"{name}.md", text)
-    stages = [f"{model}, {': '.join(line.cells)}" for model, part in settings.items() for line in part.lines]
-    write_whole(output / f"{name}.tex", table3_text.latex(table, beside, warnings, notes + stages, title, heads))
+    under = [note for note in notes if note != table3_notes.TESTS]
+    for model, section in settings.items():
+        for method, *stages in (line.cells for line in section.lines):
+            under.append(f"{model}, {method}: {', '.join(stage for stage in stages if stage != EMPTY) or 'unpruned'}")
+    write_whole(output / f"{name}.tex", table3_text.latex(table, beside, warnings, under, title, heads, name))
     return table
 
 

@@ -10,11 +10,17 @@ from sharpv.reports.store import Run
 from sharpv.reports.tables.fingerprint import fingerprints
 from sharpv.reports.tables.paper_names import of_paper
 from sharpv.reports.tables.settings import mixed_scorers, open_answers
-from sharpv.reports.tables.table3_columns import ACCURACIES, own_columns
+from sharpv.reports.tables.table3_columns import ACCURACIES, HEADINGS, own_columns
 
 MVBENCH_SUBTASKS = 20
 DAMAGED_NAMED = 5
 TIMED_APART = 0.1
+TESTS = (
+    "p sign flip: two-sided permutation test of that difference by video; p (Holm): corrected over all rows of this "
+    "table; p McNemar: exact, over all 0/1 answers, videos not clustered, empty for rows of several seeds and where an "
+    "answer scores something between. Smallest detectable: true difference in points found with 80% power at two-sided "
+    "5%; four times as many videos halve it."
+)
 DEFINITIONS = (
     (
         "Accuracies in percent: MVBench is the mean over its sub-tasks, the others over questions unless a note says "
@@ -24,11 +30,7 @@ DEFINITIONS = (
         "Intervals: 95%, percentile bootstrap, 10,000 resamples of whole videos within each sub-task or "
         "benchmark. Δ dense: paired difference to dense on the same questions."
     ),
-    (
-        "p sign flip: two-sided permutation test of that difference by video; p (Holm): corrected over all rows "
-        "of this table; p McNemar: exact, over all 0/1 answers, videos not clustered, empty for rows of several "
-        "seeds. Smallest detectable: true difference in points found with 80% power at two-sided 5%."
-    ),
+    TESTS,
     "Seeds are averaged per question before anything is resampled: intervals speak of videos, not of seeds.",
     (
         "Ratios are kept shares, means over the samples of each benchmark, then over benchmarks. VR: visual "
@@ -83,11 +85,12 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
                 values = sorted({str(info[what].get(part)) for info in infos})
                 if len(values) > 1:
                     found.append(f"MIXED {what} of {model}: {part} is {' and '.join(values)} in different runs.")
-        of_model = [run.samples for run in runs if model_name(run) == model and "device" in run.samples]
-        devices = sorted({device for samples in of_model for device in samples["device"].dropna().unique()})
+        answers = [run.samples for run in runs if model_name(run) == model]
+        named = [samples["device"].dropna().unique() for samples in answers if "device" in samples]
+        devices = sorted({device for devices in named for device in devices})
         if len(devices) > 1:
             found.append(f"MIXED devices of {model}: answers come from {' and '.join(devices)}; do not compare times.")
-        if apart := _timed_apart(of_model):
+        if apart := _timed_apart(answers):
             found.append(
                 f"MIXED times of {model}: {', '.join(apart)} answered in another pass than dense, under another load "
                 "perhaps: do not compare its times with dense's. In a new folder (SHARPV_RESULTS=FOLDER) all are "
@@ -130,14 +133,21 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
         for what in ("versions", "hardware"):
             stated = dict.fromkeys(listed(run.info[what]) for run in of_model)
             found.append(f"{model}, {what}: {' / '.join(stated)}.")
-        seeds = [f"{line['method']} {line['seeds']}" for _, line in lines.iterrows() if line["seeds"] > 1]
+        several = lines[lines["seeds"] > 1]
+        seeds = dict.fromkeys(f"{line['method']} {line['seeds']:g}" for _, line in several.iterrows())
         if seeds:
             found.append(f"{model}, seeds: {', '.join(seeds)}; all other rows 1.")
         for column in benchmarks if own_columns(benchmarks) else ACCURACIES:
             empty = lines.loc[lines[column].isna(), "method"]
             if len(empty):
                 what = "measured for no row" if len(empty) == len(lines) else f"not measured for {', '.join(empty)}"
-                found.append(f"{model}: {benchmarks.get(column, column)} was {what}; Avg. is over the others.")
+                named = benchmarks.get(column, HEADINGS.get(column, column))
+                found.append(f"{model}: {named} was {what}; Avg. is over the others.")
+        if len(wide := lines.loc[lines["avg_acc"].notna() & lines["avg_acc_low"].isna(), "method"]):
+            found.append(
+                f"{model}: no interval and no test for {', '.join(wide)}: all questions of a benchmark or sub-task are "
+                "about one video, and intervals are over videos."
+            )
         held = {
             task
             for run in of_model

@@ -62,7 +62,7 @@ def _two(value: float) -> str:
 
 
 def _times(value: float) -> str:
-    return f"{fixed(value, 2)}{TIMES}"
+    return f"{fixed(value, 2)}{TIMES}" if pd.notna(value) else EMPTY
 
 
 def _whole(value: float) -> str:
@@ -173,6 +173,7 @@ def latex(
     notes: list[str],
     title: str,
     headings: Mapping[str, str],
+    label: str,
 ) -> str:
     """One `table*` that needs only booktabs: the paper's columns, the intervals in a second, smaller line."""
     published = paper.set_index(["model", "method"])
@@ -207,7 +208,7 @@ def latex(
         r"\bottomrule",
         r"\end{tabular}",
         r"\caption{" + " ".join(caption) + "}",
-        r"\label{tab:table3}",
+        rf"\label{{tab:{label}}}",
         r"\par\smallskip\raggedright\tiny",
         *(latex_text(note) + r"\par" for note in notes),
         r"\end{table*}",
@@ -249,7 +250,7 @@ def _rows(
 
 
 def _cell(column: Column, line: pd.Series) -> str:
-    if column.name == "ttft_q25_s":
+    if column.name == "ttft_q25_s" and pd.notna(line["ttft_q25_s"]):
         return f"{significant(line['ttft_q25_s'])}{EMPTY}{significant(line['ttft_q75_s'])}"
     return f"{column.value(line)} {column.interval(line)}".strip()
 
