@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from sharpv import paths
-from sharpv.metrics.profiling.command import main
+from sharpv.metrics.profiling.command import main, parse
 from sharpv.metrics.profiling.measure import Profiler
 from sharpv.metrics.profiling.pruners import PRUNERS, pair_of
 from sharpv.metrics.profiling.results import COLUMNS, Compared, Results
 from sharpv.metrics.profiling_models import build, shape_config
 from sharpv.pruners.base import MemoryPruner, VisualPruner
+from sharpv.pruners.holitom import HoliTom
 from sharpv.runtime.cache import SPARE_ROWS, PrunableLayer
 
 CPU = torch.device("cpu")
@@ -162,3 +163,12 @@ def test_the_scripts_name_does_not_hide_the_standard_librarys_profile():
 def test_profiling_needs_neither_lmms_eval_nor_hydra():
     code = "import sys, sharpv.metrics.profiling.command; print({'lmms_eval', 'hydra', 'pandas'} & set(sys.modules))"
     assert run_python(code) == "set()\n"
+
+
+def test_any_pruner_that_has_a_name_is_profiled_and_another_is_told(capsys):
+    visual, memory = pair_of("holitom_outer", 0.32, 0.39)
+    assert isinstance(visual.inner, HoliTom)
+    assert memory is None
+    with pytest.raises(SystemExit):
+        parse(["--pruners", "nobodys"])
+    assert "unknown pruner 'nobodys'" in capsys.readouterr().err

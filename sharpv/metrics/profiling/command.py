@@ -38,7 +38,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: bfloat16 on CUDA")
     parser.add_argument("--attention", nargs="+", help="default: sdpa, and flash_attention_2 where installed on CUDA")
     parser.add_argument("--frames", nargs="+", type=int, default=[8, 32])
-    parser.add_argument("--pruners", nargs="+", default=list(PRUNERS), help=f"of: {', '.join(PRUNERS)}")
+    named = f"of: {', '.join(PRUNERS)}; or any that `Pruner.names()` has, a method of one's own too"
+    parser.add_argument("--pruners", nargs="+", default=list(PRUNERS), help=named)
     parser.add_argument("--force-ratio", type=float, default=0.32, help="visual tokens fed (the paper's 32%%)")
     parser.add_argument(
         "--force-memory", type=float, default=0.39, help="layers that keep visual KV (the paper's 39%%)"
@@ -54,8 +55,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             parser.error(f"a forced share must lie in (0, 1], got {share}")
     if options.weights and options.layers:
         parser.error("--layers cuts random weights only: leave it out with --weights")
-    if unknown := set(options.pruners) - set(PRUNERS):
-        parser.error(f"no pruner {', '.join(sorted(unknown))}; there are: {', '.join(PRUNERS)}")
+    for name in options.pruners:
+        try:
+            pair_of(name, None, None)
+        except ValueError as error:
+            parser.error(str(error))
     if "dense" not in options.pruners:
         options.pruners.insert(0, "dense")
     if options.device == "auto":

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sharpv.pair import Pruner
 from sharpv.pruners.base import MemoryPruner, VisualPruner
 from sharpv.pruners.controls import DownsampledGrid, FewerFrames, Random, UniformStride
 from sharpv.pruners.divprune import DivPrune
@@ -115,11 +116,14 @@ class ForcedMemorySharpV(MemoryPruner):
 def pair_of(name: str, force_ratio: float | None, force_memory: float | None, own_ratio: float = 0.3) -> Pair:
     """The pruner of a name, its visual rows and Memory SharpV's layers forced to the shares given (None = its own).
 
-    Methods with a kept share of their own get `force_ratio` too, else `own_ratio`. ValueError for an unknown name.
+    Methods with a kept share of their own get `force_ratio` too, else `own_ratio`. Other names are those of
+    `Pruner.of`, with the settings of their configuration. ValueError for an unknown one.
     """
-    if name not in PRUNERS:
-        raise ValueError(f"no pruner {name!r}; there are: {', '.join(PRUNERS)}")
-    visual, memory = PRUNERS[name](force_ratio or own_ratio)
+    if name in PRUNERS:
+        visual, memory = PRUNERS[name](force_ratio or own_ratio)
+    else:
+        pruner = Pruner.of(name)
+        visual, memory = pruner.visual, pruner.memory
     if force_ratio is not None and visual is not None and not isinstance(visual, STEPWISE):
         visual = ForcedVisual(visual, force_ratio)
     if force_memory is not None and isinstance(memory, MemorySharpV):
