@@ -133,16 +133,27 @@ def test_padding_is_to_the_longest_pruned_prompt(model, prompts):  # noqa: F811
 SEVERAL = ({"do_sample": True, "num_return_sequences": 2}, {"num_beams": 2, "num_return_sequences": 2})
 
 
+def start(model, call, **settings):  # noqa: F811
+    """Logits of the first step of each sample or beam."""
+    return answer(model, call, max_new_tokens=2, **settings)[0][:, 0]
+
+
+def repeated_rightly(model, calls, settings):  # noqa: F811
+    """The calls of which the dense model begins all samples alike: versions of transformers repeat some wrongly."""
+    pairs = [(start(model, call).repeat_interleave(2, dim=0), start(model, call, **settings)) for call in calls]
+    found = [call for call, pair in zip(calls, pairs, strict=True) if torch.allclose(*pair, atol=1e-3)]
+    return found or pytest.skip("this transformers gives samples of such a prompt another video than its own")
+
+
 @pytest.mark.parametrize("settings", SEVERAL, ids=["samples", "beams"])
 @pytest.mark.parametrize("visual", [VisualSharpV(), VisionZip()], ids=["from tokens", "from the tower"])
 def test_samples_and_beams_start_from_the_logits_of_their_prompt(family, model, prompts, visual, settings):  # noqa: F811
     """However often generate has the video encoded for them, which transformers changed between versions."""
-    calls, both = prompts
-    # Rows of several videos in one piece are repeated by transformers as if they were of one prompt, dense as well.
-    for call in (calls[0],) if family == "llava_video" else (calls[0], both):
+    (first, _), both = prompts
+    for call in repeated_rightly(model, (first, both), settings):
         with Pruner(visual)(model):
-            expected, _ = answer(model, call, max_new_tokens=1)
+            expected = start(model, call)
         with Pruner(visual)(model) as report:
-            logits, tokens = answer(model, call, max_new_tokens=2, **settings)
-        assert len(report.videos) == len(tokens) == 2 * len(expected)
-        torch.testing.assert_close(logits[:, 0], expected[:, 0].repeat_interleave(2, dim=0), atol=2e-4, rtol=1e-4)
+            found = start(model, call, **settings)
+        assert len(report.videos) == len(found) == 2 * len(expected)
+        torch.testing.assert_close(found, expected.repeat_interleave(2, dim=0), atol=2e-4, rtol=1e-4)

@@ -11,7 +11,7 @@ import torch
 from families import FAMILIES, SIDE
 from methods import MEMORY, VISUAL, pruner_of
 from test_all_methods import SIGLIP, made, model  # noqa: F401
-from test_batches import BATCHES, answer
+from test_batches import BATCHES, SEVERAL, answer, repeated_rightly, start
 
 from sharpv import Pruner, SharpV, VisualSharpV
 from sharpv.models import adapter_for
@@ -221,15 +221,11 @@ def test_images_are_pruned_as_videos_of_one_frame_where_they_are_one_grid(model,
 def test_beams_and_samples_of_a_prompt_with_an_image_start_from_its_logits(model, family, beside_an_image, images):  # noqa: F811
     if family == "llava_onevision" and images == "prune":
         pytest.skip("OneVision's images have tiles and newlines")
-    for call in beside_an_image:
-        with Pruner(VisualSharpV(), images=images)(model):
-            expected = answer(model, call, max_new_tokens=1)[0]
-            for settings in (
-                {"num_beams": 2, "num_return_sequences": 2},
-                {"do_sample": True, "num_return_sequences": 2},
-            ):
-                found = answer(model, call, max_new_tokens=2, **settings)[0]
-                torch.testing.assert_close(found[:, 0], expected[:, 0].repeat_interleave(2, dim=0), **TOLERANCE)
+    for settings in SEVERAL:
+        for call in repeated_rightly(model, beside_an_image, settings):
+            with Pruner(VisualSharpV(), images=images)(model):
+                expected, found = start(model, call), start(model, call, **settings)
+            torch.testing.assert_close(found, expected.repeat_interleave(2, dim=0), **TOLERANCE)
 
 
 def test_a_refused_call_leaves_nothing_to_the_next(model, family, calls, beside_an_image):  # noqa: F811
