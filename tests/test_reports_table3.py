@@ -387,12 +387,14 @@ def test_rows_that_were_not_timed_with_dense_are_told(tmp_path):
     run = write_run(tmp_path / "run", [(DENSE, lambda _: True), (SHARPV, lambda _: True), (FASTV, lambda _: True)])
     lines = read_jsonl(run / "samples.jsonl")
     for later, told in (((), False), ((SHARPV,), True)):
-        passes = [line | {"pass": "b" if line["method"] in {row["method"] for row in later} else "a"} for line in lines]
-        (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in passes), encoding="utf-8")
+        given = [
+            line | {"command": "b" if line["method"] in {row["method"] for row in later} else "a"} for line in lines
+        ]
+        (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in given), encoding="utf-8")
         write_table3([run], tmp_path, PAPER_CSV, TINY)
         printed = (tmp_path / "table3.md").read_text(encoding="utf-8")
         assert (
-            "MIXED times of Tiny LLaVA-OV: SharpV (Adaptive) (100%) answered in another pass than dense" in printed
+            "MIXED times of Tiny LLaVA-OV: SharpV (Adaptive) (100%) answered by another command than dense" in printed
         ) == told
 
 

@@ -33,7 +33,7 @@ NESTED = {
     "times_s": ("decode_video", "preprocess", "vision", "prune", "prefill", "first_token", "decode"),
     "memory": ("weights_bytes", "peak_bytes", "above_weights_bytes", "kv_bytes"),
 }
-TEXTS = ("key", "status", "error", "model", "method", "kind", "video", "settings", "device", "pass")
+TEXTS = ("key", "status", "error", "model", "method", "kind", "video", "settings", "device", "command")
 WHOLE = ("seed", "doc_id", "visual_dense", "visual_kept", "frames", "prompt_tokens", "output_tokens", "decode_errors")
 SHARES = ("vr", "vr_requested", "mr", "mr_after_layer", "kv_held", "token_budget")
 SHORT = pa.schema(

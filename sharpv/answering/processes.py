@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 from torch import distributed
@@ -18,7 +19,7 @@ class Processes:
     """This process among `count`, `local_count` of them on this machine; alone it needs no process group.
 
     They meet by gloo, over the network that torchrun set up: nothing but short messages passes between them, answers go
-    through files.
+    through files. command: a name for the one that they all run.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class Processes:
             distributed.init_process_group("gloo", timeout=PATIENCE)
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
+        self.command = self.from_first(uuid4().hex[:8])
 
     @property
     def first(self) -> bool:

@@ -32,8 +32,9 @@ class Outcome:
     frames_encoded: int
 
 
-def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str, together: str) -> dict[str, Any]:
-    """Whose answer to what it is, the device that gave it, and the pass: a name for what was timed together."""
+def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str, command: str) -> dict[str, Any]:
+    """Whose answer to what it is, the device that gave it, and a name for the command whose answers were timed
+    together."""
     return {
         "schema": SCHEMA,
         "key": key,
@@ -50,7 +51,7 @@ def identity(loaded: Loaded, sample: Sample, row: Row, key: str, device: str, to
         "video_path": paths.below_data(sample.video),
         "gold": sample.gold,
         "device": device,
-        "pass": together,
+        "command": command,
     }
 
 

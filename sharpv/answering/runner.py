@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import torch
 from tqdm import tqdm
@@ -43,14 +42,21 @@ class Failed:
 
 
 class Runner:
-    """Answers questions with their rows and stores every answer at once. workers, cache: see `Prefetcher`."""
+    """Answers questions with their rows and stores every answer at once. workers, cache: see `Prefetcher`; command: a
+    name for the one that asks, whose answers are timed together."""
 
     def __init__(
-        self, loaded: Loaded, store: RowStore, workers: int = 0, device: str = "", cache: FrameCache | None = None
+        self,
+        loaded: Loaded,
+        store: RowStore,
+        workers: int = 0,
+        device: str = "",
+        cache: FrameCache | None = None,
+        command: str = "",
     ):
         self.loaded, self.store, self.workers, self.device, self.cache = loaded, store, workers, device, cache
+        self.command = command
         self.depth = len(loaded.adapter.language_model.layers)
-        self.name = uuid4().hex[:8]
 
     def check(self, asked: list[Question]) -> None:
         """ValueError where a row's memory stage cannot prune anything in this model."""
@@ -171,7 +177,7 @@ class Runner:
         return Outcome(loaded.decode(ids), prompt, ids, report, selection, times, frames)
 
     def _answer_and_store(self, question: Question, task: Task, encoded: Encoded | Failed) -> None:
-        who = identity(self.loaded, question.sample, task.row, task.key, self.device, self.name)
+        who = identity(self.loaded, question.sample, task.row, task.key, self.device, self.command)
         made: dict[str, Any] | Failed
         if question.sample.problem is not None:
             made = Failed(question.sample.problem)

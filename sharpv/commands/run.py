@@ -147,7 +147,7 @@ def _answer(config: DictConfig, cell: Cell, load: Callable[[], Loaded], command:
         attention = loaded.adapter.language_model.config._attn_implementation
         facts = {"hardware": hardware, "dtype": cell.model.dtype, "attention": attention}
         device = hardware.get("gpu") or f"{hardware['cpu']} with {hardware['threads']} threads"
-        runner = Runner(loaded, cell.store, workers, device, cache)
+        runner = Runner(loaded, cell.store, workers, device, cache, processes.command)
         runner.check(left)
         if processes.first:
             cell.begin(command)

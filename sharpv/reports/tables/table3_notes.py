@@ -92,23 +92,23 @@ def warnings(table: pd.DataFrame, runs: list[Run]) -> list[str]:
             found.append(f"MIXED devices of {model}: answers come from {' and '.join(devices)}; do not compare times.")
         if apart := _timed_apart(answers):
             found.append(
-                f"MIXED times of {model}: {', '.join(apart)} answered in another pass than dense, under another load "
-                "perhaps: do not compare its times with dense's. In a new folder (SHARPV_RESULTS=FOLDER) all are "
-                "answered together."
+                f"MIXED times of {model}: {', '.join(apart)} answered by another command than dense, maybe under other "
+                "load: do not compare its times with dense's. In a new folder (SHARPV_RESULTS=FOLDER) all are answered "
+                "together."
             )
     return found
 
 
 def _timed_apart(answers: list[pd.DataFrame]) -> list[str]:
-    """Methods of which more than TIMED_APART of the questions were answered in another pass than by the dense row, with
-    that share."""
-    named = [one for one in answers if "pass" in one]
+    """Methods of which more than TIMED_APART of the questions were answered by another command than for the dense row,
+    with that share."""
+    named = [one for one in answers if "command" in one]
     if not named:
         return []
-    passes = pd.concat([one.loc[one["status"] == "ok", [*ANSWER, "method", "kind", "pass"]] for one in named])
-    dense = passes.loc[passes["kind"] == "dense", [*QUESTION, "pass"]].drop_duplicates(QUESTION)
-    both = passes.merge(dense, on=QUESTION, suffixes=("", "_dense")).dropna(subset=["pass", "pass_dense"])
-    share = (both["pass"] != both["pass_dense"]).groupby(both["method"], sort=False).mean()
+    given = pd.concat([one.loc[one["status"] == "ok", [*ANSWER, "method", "kind", "command"]] for one in named])
+    dense = given.loc[given["kind"] == "dense", [*QUESTION, "command"]].drop_duplicates(QUESTION)
+    both = given.merge(dense, on=QUESTION, suffixes=("", "_dense")).dropna(subset=["command", "command_dense"])
+    share = (both["command"] != both["command_dense"]).groupby(both["method"], sort=False).mean()
     return [f"{method} ({value:.0%})" for method, value in share.items() if value > TIMED_APART]
 
 
