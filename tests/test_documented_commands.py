@@ -108,7 +108,8 @@ def environment(copy, answers, tmp_path):
         pytest.skip(f"{sys.prefix} was not made by `make setup`, so make would set up another one")
     (tmp_path / "runs").symlink_to(answers)
     mine = {"SHARPV_RESULTS": str(tmp_path), "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "VENV": sys.prefix}
-    mine |= {"ARGS": f"{FEW} of_profile.tiny_benchmarks=[tiny_videomme,tiny_nextqa]", "BENCH_TINY": "--model tiny --frames 2 --tokens 2 --repeats 2"}
+    mine |= {"ARGS": f"{FEW} of_profile.tiny_benchmarks=[tiny_videomme,tiny_nextqa]"}
+    mine |= {"BENCH_TINY": "--model tiny --frames 2 --tokens 2 --repeats 2"}
     mine |= {"BENCH": "--model tiny --frames 1 --tokens 2 --repeats 2", "PROFILE": "tiny"}
     # A few questions of Table 3 are not its whole experiment, so their record has a name of its own.
     mine |= {"EXPERIMENT": "table3_partial"}
