@@ -12,7 +12,15 @@ from sharpv.models.pllava.checkpoint import with_pooling
 from sharpv.tiny.build import PROMPT, build_config, build_model, build_processor, build_tokenizer
 from sharpv.tiny.scenes import render, sample_scene
 
-LONGEST = ("documented_commands", "released", "end_to_end", "experiments", "rehearsal", "any_task", "long_benchmarks")
+LONGEST = (
+    "documented_commands",
+    "released",
+    "end_to_end",
+    "experiments",
+    "rehearsal",
+    "any_task_runs",
+    "long_benchmarks",
+)
 """Files of a minute and more, which run commands, the longest first: a worker that began one at last would run it
 alone. pytest-xdist keeps this order by `--no-loadscope-reorder`; its own has the files of most tests first."""
 

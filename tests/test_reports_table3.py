@@ -371,33 +371,6 @@ def test_sub_tasks_of_mvbench_that_are_missing_are_counted(tmp_path):
     assert "sharpv_mvbench is the mean over the 2 sub-tasks that the runs hold; MVBench has 20 in the paper" in printed
 
 
-def test_answers_of_different_devices_in_one_run_are_told(tmp_path):
-    run = full_run(tmp_path / "run")
-    lines = read_jsonl(run / "samples.jsonl")
-    devices = ["one with 1 threads" if number % 2 else "one with 2 threads" for number in range(len(lines))]
-    marked = [json.dumps(line | {"device": device}) for line, device in zip(lines, devices, strict=True)]
-    (run / "samples.jsonl").write_text("\n".join(marked) + "\n", encoding="utf-8")
-    write_table3([run], tmp_path, PAPER_CSV, TINY)
-    assert "MIXED devices of Tiny LLaVA-OV: answers come from one with 1 threads and one with 2" in (
-        tmp_path / "table3.md"
-    ).read_text(encoding="utf-8")
-
-
-def test_rows_that_were_not_timed_with_dense_are_told(tmp_path):
-    run = write_run(tmp_path / "run", [(DENSE, lambda _: True), (SHARPV, lambda _: True), (FASTV, lambda _: True)])
-    lines = read_jsonl(run / "samples.jsonl")
-    for later, told in (((), False), ((SHARPV,), True)):
-        given = [
-            line | {"command": "b" if line["method"] in {row["method"] for row in later} else "a"} for line in lines
-        ]
-        (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in given), encoding="utf-8")
-        write_table3([run], tmp_path, PAPER_CSV, TINY)
-        printed = (tmp_path / "table3.md").read_text(encoding="utf-8")
-        assert (
-            "MIXED times of Tiny LLaVA-OV: SharpV (Adaptive) (100%) answered by another command than dense" in printed
-        ) == told
-
-
 def test_columns_of_other_benchmarks_stand_in_the_order_asked_under_their_own_headings(tmp_path):
     folder = write_run(tmp_path / "run", [(DENSE, lambda _: True), (SHARPV, lambda _: True)])
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))

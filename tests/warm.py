@@ -10,6 +10,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,18 +41,19 @@ def run(environment, *arguments, folder="."):
 def python(environment, folder="."):
     """The words that stand for `python` there: a script or a module (`-m`) and its arguments may follow."""
     others = frozenset(item for item in environment.items() if item[0] not in OF_A_COMMAND)
-    return [sys.executable, "-S", __file__, _started(others, str(folder))]
+    address, _ = _started(others, str(folder))
+    return [sys.executable, "-S", __file__, address]
 
 
 @lru_cache(maxsize=2)
 def _started(environment, folder):
-    """The socket of a process with the imports made, which ends when its input does: with whoever started it."""
+    """The socket of a process with the imports made, and that process, which ends when its input does: when nobody
+    holds it any more, here or because whoever started it has ended."""
     address = f"{mkdtemp()}/warm"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, __file__, address], env=dict(environment), cwd=folder, **pipes)
-    atexit.register(process.stdin.close)
     process.stdout.readline()
-    return address
+    return address, process
 
 
 def _serve(address):
@@ -74,6 +76,7 @@ def _serve(address):
             if not os.fork():
                 return connection
             connection.close()
+    shutil.rmtree(Path(address).parent)
     return None
 
 

@@ -33,11 +33,14 @@ NESTED = {
     "times_s": ("decode_video", "preprocess", "vision", "prune", "prefill", "first_token", "decode"),
     "memory": ("weights_bytes", "peak_bytes", "above_weights_bytes", "kv_bytes"),
 }
-TEXTS = ("key", "status", "error", "model", "method", "kind", "video", "settings", "device", "command")
+TEXTS = (
+    *("key", "status", "error", "model", "method", "kind", "video", "row", "benchmark", "task"),
+    *("settings", "device", "command"),
+)
 WHOLE = ("seed", "doc_id", "visual_dense", "visual_kept", "frames", "prompt_tokens", "output_tokens", "decode_errors")
 SHARES = ("vr", "vr_requested", "mr", "mr_after_layer", "kv_held", "token_budget")
 SHORT = pa.schema(
-    [(name, pa.string()) for name in (*TEXTS, "row", "benchmark", "task", "raw", "gold")]
+    [(name, pa.string()) for name in (*TEXTS, "raw", "gold")]
     + [(name, pa.int64()) for name in (*WHOLE, "depth")]
     + [(name, pa.float64()) for name in (*SHARES, "ttft_s", "tpot_s")]
     + [(f"{group}.{name}", pa.float64()) for group in ("flops", "times_s", "memory") for name in NESTED[group]]

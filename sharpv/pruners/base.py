@@ -65,11 +65,9 @@ def require_selection(stage: VisualPruner, found: Any, video: VideoTokens) -> Se
             f"{named} origin_K of {origin_K.dtype}, shape {tuple(origin_K.shape)}: it holds the int64 index of each "
             "kept token, (K,); of a mask, take mask_N.nonzero().flatten()"
         )
-    if features_KD is not None and features_KD.shape != (len(origin_K), video.features_TPD.shape[-1]):
-        wanted = (len(origin_K), video.features_TPD.shape[-1])
-        raise ValueError(
-            f"{named} features_KD of shape {tuple(features_KD.shape)} with origin_K of {wanted[0]}: {wanted}"
-        )
+    rows = (len(origin_K), video.features_TPD.shape[-1])
+    if features_KD is not None and features_KD.shape != rows:
+        raise ValueError(f"{named} features_KD of shape {tuple(features_KD.shape)} with origin_K of {rows[0]}: {rows}")
     if assign_N is not None and assign_N.shape != (video.total,):
         raise ValueError(f"{named} assign_N of shape {tuple(assign_N.shape)} for a video of {video.total} tokens")
     if type(stage).__module__.partition(".")[0] != "sharpv" and len(origin_K):

@@ -66,8 +66,8 @@ def _off_budget(table: pd.DataFrame) -> list[str]:
         ]
         if off:
             found.append(
-                f"{model}: TFLOPs of {', '.join(off)} of those of dense at the fewest frames, the nearest that these "
-                "methods reach; all other rows are at that budget."
+                f"{model}: TFLOPs of {', '.join(off)} of those of dense at the fewest frames; all other pruned rows "
+                f"are within {NEAR:.0%} of them."
             )
     return found
 
