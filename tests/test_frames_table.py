@@ -1,5 +1,6 @@
 """More frames at the budget of few: the grid of models, their rows, and the table that compares them with one dense."""
 
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from report_runs import COLUMNS, DENSE, first_wrong, write_record, write_run
@@ -7,6 +8,7 @@ from report_runs import COLUMNS, DENSE, first_wrong, write_record, write_run
 from sharpv.configuration import configure
 from sharpv.paths import REPOSITORY
 from sharpv.reports.figures.build import write_figures
+from sharpv.reports.tables.frames import _off_budget
 from sharpv.reports.write import write_report
 
 PAPER = REPOSITORY / "results" / "paper"
@@ -66,3 +68,12 @@ def test_runs_that_do_not_say_their_frames_are_refused(tmp_path):
     folder = write_run(tmp_path / "few", [(DENSE, first_wrong(2))])
     with pytest.raises(ValueError, match="experiment=frames"):
         write_report("frames", [write_record(tmp_path / "a.json", {folder: {}})], tmp_path, PAPER, COLUMNS)
+
+
+def test_rows_that_miss_the_budget_by_more_than_a_tenth_are_told():
+    lines = [("Dense", "dense", 8, 1.0), ("EVS", "method", 16, 1.05), ("HoliTom", "method", 16, 0.44)]
+    lines += [("Dense", "control", 16, 2.5), ("FlashVID", "method", 16, 1.19)]
+    table = pd.DataFrame(lines, columns=["method", "kind", "frames", "tflops"]).assign(model="M")
+    (told,) = _off_budget(table)
+    assert told.startswith("M: TFLOPs of HoliTom at 16 frames 44%, FlashVID at 16 frames 119% of those of dense")
+    assert _off_budget(table.iloc[:2]) == []

@@ -30,3 +30,11 @@ def test_rows_that_were_not_timed_with_dense_are_told(tmp_path):
         printed = (tmp_path / "table3.md").read_text(encoding="utf-8")
         found = "MIXED times of Tiny LLaVA-OV: SharpV (Adaptive) (100%) answered by another command" in printed
         assert found == told
+
+
+def test_a_latex_table_has_its_own_label_and_no_word_of_columns_that_it_lacks(tmp_path):
+    write_table3([full_run(tmp_path / "run")], tmp_path, PAPER_CSV, TINY, "mine")
+    printed = (tmp_path / "mine.tex").read_text(encoding="utf-8")
+    assert r"\label{tab:mine}" in printed
+    assert "McNemar" in (tmp_path / "mine.md").read_text(encoding="utf-8")
+    assert "McNemar" not in printed

@@ -68,9 +68,13 @@ def _code_hash(module: str, folder: Path) -> str:
 def _home(top: str) -> Path | None:
     """Where a top-level module lies, if it is this package, of a distribution that declares methods, or of none, such
     as a file beside one's own package; None for all that others distribute."""
-    if top == "sharpv":
-        return PACKAGE
-    if top in sys.stdlib_module_names or set(_distributions(tuple(sys.path)).get(top, ())) - distributions():
+    return PACKAGE if top == "sharpv" else _own_home(top, tuple(sys.path))
+
+
+@cache
+def _own_home(top: str, path: tuple[str, ...]) -> Path | None:
+    """As `_home` for others than this package; what is installed only changes with the import path."""
+    if top in sys.stdlib_module_names or set(_distributions(path).get(top, ())) - distributions():
         return None
     spec = find_spec(top)
     if spec is None or spec.origin is None:
@@ -81,7 +85,7 @@ def _home(top: str) -> Path | None:
 
 @cache
 def _distributions(path: tuple[str, ...]) -> dict[str, list[str]]:
-    """Names of the distributions that hold each top-level module; they only change with the import path."""
+    """Names of the distributions that hold each top-level module."""
     return dict(packages_distributions())
 
 
