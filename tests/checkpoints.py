@@ -1,4 +1,4 @@
-"""Small checkpoints in the released layouts, with random weights that soon say stop."""
+"""Small checkpoints in the released layouts, with random weights and short answers."""
 
 import gzip
 import json
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+from torch.nn.functional import one_hot
 from transformers import (
     AutoTokenizer,
     CLIPVisionConfig,
@@ -28,20 +29,22 @@ from transformers import (
 )
 
 from sharpv.models.llava_video.checkpoint import LANGUAGE
-from sharpv.tiny import CHECKPOINT
+from sharpv.tiny.build import build_config, build_model, build_processor, build_tokenizer
 
 TOKENIZER = Path(__file__).parent / "golden" / "pllava" / "tokenizer.json.gz"
-FRAMES, SIDE, RANK, STOP = 16, 3, 4, 2
-END = 256
-"""Id of the token behind an answer in tokenizers of bytes."""
+FRAMES, SIDE, RANK = 16, 3, 4
 
 
 def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
     """A PLLaVA folder as released (PEFT-wrapped names, LoRA apart, two shards); the stock model that it equals."""
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(pllava_config()).eval()
-    model.lm_head.weight.data[:] = 0
-    model.lm_head.weight.data[STOP] = torch.randn(model.lm_head.weight.shape[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_bytes(gzip.decompress(TOKENIZER.read_bytes()))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>"}), encoding="utf-8"
+    )
+    end_soon(model, AutoTokenizer.from_pretrained(folder), "</s>")
     state, released = model.state_dict(), {}
     for name, tensor in state.items():
         if name.endswith(("q_proj.weight", "v_proj.weight")) and "language_model" in name:
@@ -51,16 +54,11 @@ def write_pllava(folder: Path) -> LlavaForConditionalGeneration:
             released[f"{linear}.base_layer.weight"] = tensor - up @ down * (4 / RANK)
         else:
             released[released_name(name)] = tensor
-    folder.mkdir(parents=True, exist_ok=True)
     names = sorted(released)
     for shard, part in enumerate((names[::2], names[1::2]), 1):
         kept = {name: released[name].contiguous() for name in part}
         save_file(kept, folder / f"model-0000{shard}-of-00002.safetensors", {"format": "pt"})
     model.config.save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes(gzip.decompress(TOKENIZER.read_bytes()))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"bos_token": "<s>", "eos_token": "</s>"}), encoding="utf-8"
-    )
     return model
 
 
@@ -105,11 +103,36 @@ def released_name(name: str) -> str:
     return plain if "vision_model." in plain else plain.replace("vision_tower.", "vision_tower.vision_model.")
 
 
-def end_soon(model, ids: tuple[int, int] = (END, END + 1)) -> None:
-    """Let one of the two tokens that end an answer stand out, whichever way the states point."""
-    weights, (one, other) = model.lm_head.weight.data, ids
-    weights[one] *= 4
-    weights[other] = -weights[one]
+def end_soon(model: Any, tokenizer: Any, end: str = "<|im_end|>", length: int = 4) -> None:
+    """Let an answer be so many tokens and the end.
+
+    Every id has a number below `length`, what a prompt ends with has `length`: a token is followed by one of the number
+    below its own, one of number 0 by the end. The first dimensions of the states hold these numbers.
+    """
+    read, said = (layer.weight.data for layer in (model.get_input_embeddings(), model.get_output_embeddings()))
+    numbers = torch.arange(len(said)) % length
+    numbers[tokenizer("assistant\n(,:", add_special_tokens=False)["input_ids"]] = length
+    read[:, : length + 1] = 4 * one_hot(numbers)
+    said[:, : length + 1] = 100 * one_hot(numbers + 1)[:, : length + 1]
+    said[tokenizer.convert_tokens_to_ids(end)] = 100 * one_hot(torch.tensor(0), said.shape[1])
+
+
+def write_llava_onevision(folder: Path) -> None:
+    """A LLaVA-OneVision folder in transformers' layout, whose words are the tiny model's."""
+    torch.manual_seed(0)
+    tokenizer = two_ends(build_tokenizer())
+    config = build_config(tokenizer, tower_width=32, layers=4, width=32, feed_forward=64)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    model = build_model(config)
+    end_soon(model, tokenizer)
+    model.save_pretrained(folder)
+    build_processor(tokenizer).save_pretrained(folder)
+
+
+def two_ends(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """With the second token that ends an answer, which released tokenizers have."""
+    tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
+    return tokenizer
 
 
 QWEN = [
@@ -124,7 +147,7 @@ QWEN = [
 
 
 def byte_tokenizer(specials: list[str], **settings) -> PreTrainedTokenizerFast:
-    """A token a byte, and tokens whose ids from END on are these."""
+    """A token a byte, and behind them these."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
@@ -159,19 +182,20 @@ def qwen_processor(name: str) -> Any:
 def write_qwen(folder: Path, name: str) -> None:
     """A Qwen folder as released: stock names, byte-level tokenizer, processor; `name` is its model_type."""
     model, _ = FAMILIES[name]()
-    end_soon(model)
+    processor = qwen_processor(name)
+    end_soon(model, processor.tokenizer)
     model.save_pretrained(folder)
-    qwen_processor(name).save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 def write_internvl(folder: Path) -> None:
     """An InternVL folder in transformers' layout, as `write_qwen`."""
     model, _ = FAMILIES["internvl"]()
-    end_soon(model)
-    model.save_pretrained(folder)
     pictures = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     specials = ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<video>", *pictures.values()]
     tokenizer = byte_tokenizer(specials, extra_special_tokens=pictures | {"video_token": "<video>"})
+    end_soon(model, tokenizer)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     height, width = model.config.vision_config.image_size
     InternVLVideoProcessor(
@@ -185,10 +209,8 @@ TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "
 def write_llava_video(folder: Path) -> None:
     """A LLaVA-Video folder as released (official names and configuration), with the tiny model's tokenizer."""
     model, _ = FAMILIES["llava_video"]()
-    # The released tokenizer has a second token that ends an answer.
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
-    tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
-    end_soon(model, tuple(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])))
+    tokenizer = two_ends(build_tokenizer())
+    end_soon(model, tokenizer)
     names = {"model.vision_tower.": "model.vision_tower.vision_tower.vision_model.", "model.language_model.": "model."}
     names |= {f"model.multi_modal_projector.linear_{n}": f"model.mm_projector.{2 * n - 2}" for n in (1, 2)}
     released = {}

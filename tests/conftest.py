@@ -1,11 +1,13 @@
 """Shared fixtures: a small random model of each family, a video, a prompt."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import pllava_config
+from hub_home import copied
 from transformers import LlavaForConditionalGeneration
 
 from sharpv.models.pllava.checkpoint import with_pooling
@@ -32,7 +34,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
+    """Here and in the processes that tests start."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """What HF_HOME is to a user, one for all files, so that their commands are forks of one process."""
+    return copied(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -29,4 +29,4 @@ def run_once(home, results, *arguments):
 
 
 def environment(home, results):
-    return os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"HF_HOME": str(home), "SHARPV_RESULTS": str(results)}

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hub_home import copied, run
+from hub_home import run
 from test_any_task import OWN
 
 from sharpv.reports.runs import paper_columns
 from sharpv.reports.store import load_runs, read_jsonl
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return copied(tmp_path_factory)
-
 
 PLAIN = ["model=tiny", "rows=[dense,evs]", "warm_up=0", "memory_every=0"]
 

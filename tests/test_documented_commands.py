@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,9 +49,13 @@ LEFT_OUT = {
     "make lock": "asks the network for versions",
 }
 FEW = "limit=1 warm_up=0 memory_every=0 threads=1"
+TWO = "of_profile.tiny_benchmarks=[tiny_videomme,tiny_nextqa]"
 SHORTER = {
+    # Into a folder beside the copy: these tests run in an environment that their user goes on with.
+    r"pip install -e \.$": "--no-deps --no-build-isolation --ignore-installed --prefix=../installed",
     r"python run\.py (check|plan|status|demo|unpack)\b": "",
     r"python run\.py calibrate\b": "videos=2 threads=1",
+    r"python run\.py experiment=": f"{FEW} {TWO}",
     r"python run\.py\b": FEW,
 }
 PLACEHOLDERS = {"<name>": "evs", "include_path=FOLDER": "include_path=tests/fixtures/own_task"}
@@ -107,13 +112,22 @@ def environment(copy, answers, tmp_path):
     if not (Path(sys.prefix) / "installed").exists():
         pytest.skip(f"{sys.prefix} was not made by `make setup`, so make would set up another one")
     (tmp_path / "runs").symlink_to(answers)
-    mine = {"SHARPV_RESULTS": str(tmp_path), "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "VENV": sys.prefix}
-    mine |= {"ARGS": f"{FEW} of_profile.tiny_benchmarks=[tiny_videomme,tiny_nextqa]"}
+    mine = {"SHARPV_RESULTS": str(tmp_path), "PYTHONPATH": str(copy), "VENV": sys.prefix}
+    mine |= {"ARGS": f"{FEW} {TWO}"}
     mine |= {"BENCH_TINY": "--model tiny --frames 2 --tokens 2 --repeats 2"}
     mine |= {"BENCH": "--model tiny --frames 1 --tokens 2 --repeats 2", "PROFILE": "tiny"}
     # A few questions of Table 3 are not its whole experiment, so their record has a name of its own.
     mine |= {"EXPERIMENT": "table3_partial"}
-    return os.environ | mine | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    before = installed()
+    yield os.environ | mine | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    assert installed() == before, "a command has changed the environment that these tests run in"
+
+
+def installed():
+    """Which project's checkout the environment's sharpv is, and the time of every library's installation."""
+    folder = Path(sysconfig.get_path("purelib"))
+    (finder,) = folder.glob("__editable___sharpv*_finder.py")
+    return finder.read_text(encoding="utf-8"), {path.name: path.stat().st_mtime for path in folder.glob("*.dist-info")}
 
 
 def run(line, folder, environment):

@@ -32,7 +32,7 @@ TIMED = [
 
 
 def environment(folder):
-    return os.environ | {"SHARPV_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"SHARPV_RESULTS": str(folder)}
 
 
 def rows_of(folder):
@@ -43,6 +43,13 @@ def rows_of(folder):
 
 def run(folder, *command):
     return warm.run(environment(folder), *COMMAND[2:], *command)
+
+
+def run_code(code, folder, results, *arguments):
+    """Python's own words over a folder of results."""
+    (folder / "code.py").write_text(code, encoding="utf-8")
+    command = [*warm.python(environment(results)), str(folder / "code.py"), *arguments]
+    return subprocess.run(command, env=environment(results), capture_output=True, text=True, check=False)
 
 
 def start(folder, *command):
@@ -117,9 +124,10 @@ def test_ctrl_c_ends_a_run_with_its_workers_and_the_same_command_goes_on(finishe
 
 
 def test_two_processes_share_the_videos_and_make_the_same_table_as_one(finished, tmp_path):
-    both = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    python = warm.python(environment(tmp_path))
+    both = [*python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
     # The machine's own name need not resolve.
-    both += ["--local-addr=127.0.0.1", *COMMAND[1:]]
+    both += ["--local-addr=127.0.0.1", *python, *COMMAND[1:]]
     answer = subprocess.run(both, env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=900)
     assert answer.returncode == 0, answer.stderr[-3000:]
     files = list(tmp_path.glob("runs/*/samples*.jsonl"))
@@ -129,7 +137,7 @@ def test_two_processes_share_the_videos_and_make_the_same_table_as_one(finished,
     assert len(json.loads(next(tmp_path.glob("runs/*/run.json")).read_text(encoding="utf-8"))["pass"]) == 2
 
 
-def test_a_finished_run_loads_no_model_and_says_so(finished):
+def test_a_finished_run_loads_no_model_and_says_so(finished, tmp_path):
     code = (
         "import runpy, sys\n"
         "from sharpv.models.llava_onevision.loader import LlavaOnevisionModel\n"
@@ -138,8 +146,7 @@ def test_a_finished_run_loads_no_model_and_says_so(finished):
         "runpy.run_path('run.py', run_name='__main__')\n"
     )
     before = rows_of(finished)
-    command = [sys.executable, "-c", code, *COMMAND[2:]]
-    answer = subprocess.run(command, env=environment(finished), capture_output=True, text=True, check=False)
+    answer = run_code(code, tmp_path, finished, *COMMAND[2:])
     assert answer.returncode == 0, answer.stderr[-3000:]
     assert "finished before: tiny LLaVA-OneVision (bundled) on tiny_mvbench, 20 answers" in answer.stdout
     assert rows_of(finished) == before
@@ -157,7 +164,7 @@ def test_a_sweep_runs_a_job_a_cell_and_the_whole_grid_then_only_reports(tmp_path
     assert table[["mvbench_acc", "nextqa_mc"]].notna().all(axis=None)
 
 
-def test_the_plugin_serves_lmms_eval_directly(finished):
+def test_the_plugin_serves_lmms_eval_directly(finished, tmp_path):
     code = (
         "from sharpv import paths; paths.go_offline()\n"
         "from lmms_eval import evaluator\n"
@@ -167,9 +174,7 @@ def test_the_plugin_serves_lmms_eval_directly(finished):
         " process_docs_parallel=1)\n"
         "print('TEXT', r['samples']['tiny_mvbench_object_shape'][0]['filtered_resps'][0])\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], env=environment(finished), capture_output=True, text=True, check=False
-    )
+    answer = run_code(code, tmp_path, finished)
     assert answer.returncode == 0, answer.stderr[-3000:]
     stored = [row for row in rows_of(finished) if row["task"] == "tiny_mvbench_object_shape" and row["row"] != "dense"]
     assert f"TEXT {stored[0]['raw']}" in answer.stdout

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -22,11 +21,11 @@ SAME = ["method", "avg_acc", "diff_to_dense", "p_holm", "token_budget_pct", "n_q
 
 
 def environment(folder):
-    return os.environ | {"SHARPV_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"SHARPV_RESULTS": str(folder)}
 
 
 def start(folder, *options):
-    command = [sys.executable, "run.py", *QUICK, *options]
+    command = [*warm.python(environment(folder)), "run.py", *QUICK, *options]
     return subprocess.Popen(command, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

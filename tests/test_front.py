@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from hydra.core.global_hydra import GlobalHydra
 from tenacity import RetryError, retry, stop_after_attempt
 
@@ -265,9 +266,10 @@ def run_py(*arguments, **environment):
     )
 
 
-def test_a_terminal_without_unicode_gets_escapes():
-    out, err = run_py("dry_run=true", "model.display=Mod\u00e8le", PYTHONIOENCODING="ascii").communicate()
-    assert "Mod\\xe8le: all build" in out, err
+def test_a_terminal_without_unicode_gets_escapes(tmp_path):
+    folder = tmp_path / "r\u00e9sultats"
+    out, err = run_py("status", SHARPV_RESULTS=str(folder), PYTHONIOENCODING="ascii").communicate()
+    assert "r\\xe9sultats" in out, err
 
 
 def test_a_reader_that_has_enough_is_no_fault(tmp_path):
@@ -279,11 +281,10 @@ def test_a_reader_that_has_enough_is_no_fault(tmp_path):
 
 def test_results_that_is_a_file_is_one_line(tmp_path):
     (tmp_path / "results").write_text("", encoding="utf-8")
-    process = run_py("limit=1", SHARPV_RESULTS=str(tmp_path / "results"))
-    _, err = process.communicate()
-    assert process.returncode == 2
-    assert "Traceback" not in err
-    assert f"error: cannot write {tmp_path / 'results'}" in err
+    answer = warm.run(os.environ | {"SHARPV_RESULTS": str(tmp_path / "results")}, "limit=1", folder=ROOT)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert f"error: cannot write {tmp_path / 'results'}" in answer.stderr
 
 
 @pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])

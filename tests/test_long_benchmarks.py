@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 from golden_cases.llava_onevision import task_of
-from hub_home import FIXTURES, copied, run, run_once
+from hub_home import FIXTURES, run, run_once
 from omegaconf import OmegaConf
 
 from sharpv.benchmarks import long, submission, upstream
@@ -38,11 +38,6 @@ def docs(name):
     found = pd.read_parquet(next((FIXTURES / "hub").glob(f"datasets--{FILES[name]}"))).to_dict("records")
     assert found
     return [{key: None if value is pd.NA else value for key, value in doc.items()} for doc in found]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return copied(tmp_path_factory)
 
 
 @pytest.mark.slow

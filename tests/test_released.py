@@ -3,31 +3,24 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkpoints import TOWER, write_internvl, write_llava_video, write_pllava, write_qwen
-from hub_home import FIXTURES, copied, run
-from transformers import AutoTokenizer
+from checkpoints import TOWER, write_internvl, write_llava_onevision, write_llava_video, write_pllava, write_qwen
+from hub_home import FIXTURES, run
 
 from sharpv.benchmarks import released, upstream
 from sharpv.configuration import configure
 from sharpv.reports.store import read_jsonl
-from sharpv.tiny import CHECKPOINT
 
 BENCHMARKS = "benchmarks=[mvbench,videomme,nextqa,actnetqa]"
 ROWS = ["dense", "sharpv_adaptive", "fastv", "dycoke_k05"]
-BOTH_ENDS = "model.stop_tokens=['<|im_end|>','<|endoftext|>']"
 REVISION = "a" * 40
 """A commit of the hub, by which a snapshot's folder is named."""
 UNREADABLE = 2 + 2
 """Questions of the missing VideoMME video and of the broken NExT-QA one."""
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return copied(tmp_path_factory)
 
 
 def family(name, folder):
@@ -37,17 +30,17 @@ def family(name, folder):
     if name.startswith("qwen"):
         write_qwen(folder, name[:-3])
         sizes = ["model.frames=16", "++model.min_pixels=2304", "++model.max_pixels=2304"]
-        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes, BOTH_ENDS]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", *sizes]
     if name == "internvl3_8b":
         write_internvl(folder)
-        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", "model.frames=8", BOTH_ENDS]
+        return [f"model={name}", f"model.path={folder}", "model.dtype=float32", "model.frames=8"]
     if name == "llava_video_7b":
         write_llava_video(folder)
         tower = ",".join(f"{field}:{value}" for field, value in TOWER.items())
         small = ["model.frames=8", "model.dtype=float32", "model.stop_tokens=['<|im_end|>']"]
         return [f"model={name}", f"model.path={folder}", f"++model.tower={{{tower}}}", *small]
-    small = ["model.frames=8", "model.dtype=float32", 'model.stop_tokens=["<|im_end|>"]']
-    return ["model=llava_ov_7b", f"model.path={CHECKPOINT}", *small]
+    write_llava_onevision(folder)
+    return ["model=llava_ov_7b", f"model.path={folder}", "model.frames=8", "model.dtype=float32"]
 
 
 @pytest.mark.slow
@@ -106,14 +99,7 @@ def downloaded(home):
         snapshot = root / "snapshots" / REVISION
         (root / "refs").mkdir(parents=True)
         (root / "refs" / "main").write_text(REVISION, encoding="utf-8")
-        if name == "pllava_7b":
-            write_pllava(snapshot)
-        else:
-            shutil.copytree(CHECKPOINT, snapshot)
-            # The released tokenizer has a second token that ends an answer.
-            tokenizer = AutoTokenizer.from_pretrained(snapshot)
-            tokenizer.add_tokens("<|endoftext|>", special_tokens=True)
-            tokenizer.save_pretrained(snapshot)
+        (write_pllava if name == "pllava_7b" else write_llava_onevision)(snapshot)
     yield home
     for root in (home / "hub").glob("models--*"):
         shutil.rmtree(root)
@@ -254,18 +240,23 @@ def test_videos_are_found_where_upstream_lays_them(home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_edited_answer_is_scored_anew_and_a_broken_one_is_an_error_row(home, tmp_path):
-    own = tmp_path / "home"
-    shutil.copytree(home, own)
-    path = next((own / "hub").glob("datasets--lmms-eval--NExTQA/snapshots/*/MC/*.parquet"))
-    arguments = [*family("llava_ov_7b", tmp_path), "benchmark=nextqa", "rows=[dense]", "warm_up=0", "memory_every=0"]
-    checked = run(own, tmp_path / "results", "check", *arguments)
+def test_an_edited_answer_is_scored_anew_and_a_broken_one_is_an_error_row(home, tmp_path, request):
+    path = next((home / "hub").glob("datasets--lmms-eval--NExTQA/snapshots/*/MC/*.parquet"))
+    request.addfinalizer(partial(path.write_bytes, path.read_bytes()))
+    arguments = [
+        *family("llava_ov_7b", tmp_path / "weights"),
+        "benchmark=nextqa",
+        "rows=[dense]",
+        "warm_up=0",
+        "memory_every=0",
+    ]
+    checked = run(home, tmp_path / "results", "check", *arguments)
     assert checked.returncode == 0, checked.stdout
-    run(own, tmp_path / "results", *arguments)
+    run(home, tmp_path / "results", *arguments)
     rows = pd.read_parquet(path)
     answers = rows["answer"].tolist()
     rows.assign(answer=[(answers[0] + 1) % 5, 7, *answers[2:]]).to_parquet(path)
-    ran = run(own, tmp_path / "results", *arguments)
+    ran = run(home, tmp_path / "results", *arguments)
     assert "1 of 6 questions become error rows; the first: sharpv_nextqa question 1: answer 7 is none" in ran.stdout
     scores = {
         line["doc_id"]: line for path in tmp_path.glob("results/runs/*/scores.jsonl") for line in read_jsonl(path)

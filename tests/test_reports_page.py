@@ -9,6 +9,7 @@ import sys
 import browser
 import numpy as np
 import pytest
+import warm
 from page_runs import Elements, contents, unpacked, write_run, write_videos
 from PIL import Image
 
@@ -176,9 +177,9 @@ def test_without_chromium_a_script_says_what_to_install(script, tmp_path):
 
 
 def run_script(name, results, *arguments, **environment):
-    command = [sys.executable, str(REPOSITORY / "scripts" / f"{name}.py"), *map(str, arguments)]
     environment = os.environ | {"SHARPV_RESULTS": str(results)} | environment
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [*warm.python(environment, REPOSITORY), f"scripts/{name}.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_what_a_memory_method_keeps_is_told_by_layer(tmp_path):

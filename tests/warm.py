@@ -28,7 +28,7 @@ LIBRARIES = (
     *("sharpv.models.llava_onevision.loader", "sharpv.models.llava_video.loader"),
     *("sharpv.models.pllava.loader", "sharpv.models.qwen_vl.loader"),
 )
-OF_A_COMMAND = ("SHARPV_RESULTS", "PYTEST_CURRENT_TEST")
+OF_A_COMMAND = ("SHARPV_RESULTS", "PYTEST_CURRENT_TEST", "PATH")
 """Variables that no library reads when it is imported; where others differ, another process is started."""
 
 
