@@ -6,9 +6,13 @@ results/bench/page_<hardware>.md.
 """
 
 import argparse
+import platform
+import resource
 import shlex
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -83,9 +87,9 @@ def measure(folder: Path, questions: int, rows: int, files: int, repeats: int) -
     count = -(-questions // QUESTIONS_A_VIDEO)
     there = [number for number in range(count) if min(number, count - 1 - number) < files / 2]
     write_videos(videos, there)
-    started = time.perf_counter()
-    write_pages([run], page, videos)
-    built = time.perf_counter() - started
+    # A process of its own, whose memory nothing else has grown.
+    with ProcessPoolExecutor(1, get_context("fork")) as process:
+        built, peak = process.submit(build, run, page, videos).result()
     parts = [path.stat().st_size for path in page.parent.glob("page_parts_*/*")]
     openings = [opening(page) for _ in range(repeats)]
     facts = {
@@ -98,8 +102,17 @@ def measure(folder: Path, questions: int, rows: int, files: int, repeats: int) -
         "parts beside it": f"{len(parts):,}",
         "all parts in MB": f"{sum(parts) / 1e6:.1f}",
         "seconds to build": f"{built:.0f}",
+        "GB of memory at most while building": f"{peak / 1e9:.2f}",
     }
     return facts | {step: spread([seconds[step] for seconds in openings]) for step in (OPEN, *STEPS)}
+
+
+def build(run: Path, page: Path, videos: Path) -> tuple[float, float]:
+    """Write the page; the seconds that it took and the bytes that this process held at most."""
+    started = time.perf_counter()
+    write_pages([run], page, videos)
+    unit = 1024 if platform.system() == "Linux" else 1
+    return time.perf_counter() - started, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def write_videos(folder: Path, numbers: list[int]) -> None:

@@ -1,11 +1,15 @@
 """Front door: sharpv [command | experiment] model=tiny pruner=sharpv_adaptive benchmark=tiny_mvbench"""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    # The libraries are imported here, so that Ctrl-C while they are ends in one line too.
+    # Until a command works, Ctrl-C ends the process at once: libraries that load and Hydra, which composes, turn its
+    # exception into others or swallow it. One that is ignored stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from sharpv import paths
 

@@ -57,7 +57,7 @@ class Pruner:
 
     @staticmethod
     def names() -> dict[str, str]:
-        """What `of` takes, each with a line on what it does."""
+        """What `of` takes, each with a line on what it does; of names that differ by settings only, the first."""
         return by_name.lines()
 
     @contextmanager

@@ -287,7 +287,38 @@ def test_results_that_is_a_file_is_one_line(tmp_path):
     assert f"error: cannot write {tmp_path / 'results'}" in answer.stderr
 
 
-@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])
+INTERRUPTED_AT = """
+import os, runpy, signal, sys
+class Interrupted:
+    def find_spec(name, *rest):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupted)
+runpy.run_path("run.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["hydra", "omegaconf.listconfig", "sharpv.configuration.settings", "torch"])
+def test_ctrl_c_while_libraries_load_ends_the_process_by_itself(module, tmp_path):
+    """In them it can come out as another exception, or be swallowed."""
+    process = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT.format(module=module), "limit=1"],
+        env=os.environ | {"SHARPV_RESULTS": str(tmp_path)},
+        preexec_fn=listening,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
+
+
+def listening():
+    """Whoever runs the tests in the background may have had Ctrl-C ignored, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("after_s", [1.0, 2.0])
 def test_ctrl_c_in_the_first_seconds_is_one_line(after_s, tmp_path):
     process = run_py("limit=50", SHARPV_RESULTS=str(tmp_path))
     time.sleep(after_s)

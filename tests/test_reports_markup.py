@@ -8,7 +8,7 @@ import pytest
 from report_runs import COLUMNS, DENSE, FASTV, first_wrong, write_run
 
 from sharpv.paths import REPOSITORY
-from sharpv.reports.markup import csv_text, latex_text, markdown_table, markdown_text, text_table
+from sharpv.reports.markup import csv_text, fixed, latex_text, markdown_table, markdown_text, text_table
 from sharpv.reports.write import write_report
 
 PAPER = REPOSITORY / "results" / "paper"
@@ -27,6 +27,10 @@ def test_html_does_not_begin_and_a_comparison_stays():
     assert markdown_text(f"{EVIL}</td><!-- <?x p <0.001 a<b") == (
         "&lt;img src=x onerror=alert(1)>&lt;/td>&lt;!-- &lt;?x p <0.001 a&lt;b"
     )
+
+
+def test_what_rounds_to_nothing_has_no_minus():
+    assert (fixed(-0.04), fixed(-0.04, sign=True), fixed(-0.05001)) == ("0.0", "+0.0", "-0.1")
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1+2", "@SUM(A1)", "\t=1"])

@@ -71,6 +71,16 @@ def test_the_tiny_benchmarks_have_no_number_of_the_paper_whatever_the_model(tmp_
     assert pd.read_csv(tmp_path / "table3.csv")[["paper_avg_acc", "gap_to_paper"]].isna().all(axis=None)
 
 
+def test_a_table_has_only_the_columns_asked_for_unless_the_papers_rows_stand_in_it(tmp_path):
+    one = {"videomme_wo": TINY["videomme_wo"]}
+    alone = written(tmp_path / "own", one, [question for question in TINY_QUESTIONS if question[0] == "tiny_videomme"])
+    assert "| Method " in alone["table3.md"]
+    assert "VideoMME" in alone["table3.md"]
+    assert not [text for name, text in alone.items() if name.startswith("table3.") and "NExT-QA" in text]
+    beside = written(tmp_path / "paper", {"videomme_wo": COLUMNS["videomme_wo"]})
+    assert all("NExT-QA" in beside[f"table3.{end}"] for end in ("md", "tex"))
+
+
 def test_the_configured_models_and_benchmarks_of_the_paper_are_those(tmp_path):
     for name in ("llava_ov_0_5b", "llava_ov_7b", "pllava_7b"):
         assert of_paper(configure.load("model", name))

@@ -1,12 +1,13 @@
 """The training script from random weights to a checkpoint that loads, in very small."""
 
 import json
+import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+import warm
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
 
 from sharpv.paths import REPOSITORY
@@ -21,7 +22,7 @@ SMALL += "language.batch_videos=1 letters.batch_videos=1 letters.log_every=1".sp
 
 
 def train(work, *settings):
-    command = [sys.executable, "scripts/train_tiny.py", f"work_dir={work}", *SMALL, *settings]
+    command = [*warm.python(os.environ, REPOSITORY), "scripts/train_tiny.py", f"work_dir={work}", *SMALL, *settings]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return LlavaOnevisionForConditionalGeneration.from_pretrained(work / "checkpoint")

@@ -41,7 +41,7 @@ def run(environment, *arguments, folder="."):
 def python(environment, folder="."):
     """The words that stand for `python` there: a script or a module (`-m`) and its arguments may follow."""
     others = frozenset(item for item in environment.items() if item[0] not in OF_A_COMMAND)
-    address, _ = _started(others, str(folder))
+    address, _ = _started(others, str(Path(folder).resolve()))
     return [sys.executable, "-S", __file__, address]
 
 

@@ -122,10 +122,10 @@ def job(config: DictConfig) -> None:
     try:
         require_effect(config, at.overrides.task)
         module, function = COMMANDS[config.command].split(":")
-        with ended_by_ctrl_c():
-            settings.require(config)
-            called = getattr(import_module(module), function)
-        code = called(config, command(" ".join(at.overrides.task)))
+        settings.require(config)
+        called = getattr(import_module(module), function)
+        with raising_on_ctrl_c():
+            code = called(config, command(" ".join(at.overrides.task)))
     except BrokenPipeError:
         # Whoever read has enough; without this the interpreter would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -142,17 +142,16 @@ def job(config: DictConfig) -> None:
 
 
 @contextmanager
-def ended_by_ctrl_c() -> Iterator[None]:
-    """Ctrl-C ends the process at once: torch's libraries, imported here, abort with a dump when an exception meets them
-    as they load."""
-    if current_thread() is not main_thread():
+def raising_on_ctrl_c() -> Iterator[None]:
+    """Ctrl-C, which would end the process, is KeyboardInterrupt as Python has it."""
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def refusal(error: Exception) -> int:

@@ -27,7 +27,7 @@ LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
 
 def fixed(value: float, digits: int = 1, sign: bool = False) -> str:
     """The value with this many decimals; a dash where it is NaN."""
-    return EMPTY if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+    return EMPTY if math.isnan(value) else f"{value:{'+' if sign else ''}z.{digits}f}"
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -117,7 +117,7 @@ def loss_figure(categories: pd.DataFrame) -> Figure:
         axes.text(
             column,
             row,
-            f"{value:+.0f}",
+            f"{value:+z.0f}",
             ha="center",
             va="center",
             fontsize=5,

@@ -38,6 +38,7 @@ from sharpv.reports.tables.table3_columns import (
     by_sub_task,
     headings,
     own_columns,
+    printed_headings,
 )
 
 
@@ -64,7 +65,8 @@ def write_table3(
     write_whole(output / f"{name}.csv", csv_text(shown))
     beside = published_beside(paper, [run.info["model"] for run in runs], benchmarks)
     warnings, notes = table3_notes.warnings(table, runs), table3_notes.notes(table, beside, runs, benchmarks)
-    heads = headings(runs, benchmarks)
+    # Beside the paper's rows all of its columns stand, for these have numbers there.
+    heads = printed_headings(runs, benchmarks) if beside.empty else headings(runs, benchmarks)
     settings = {
         str(model): section
         for model, lines in table.groupby("model", sort=False)

@@ -10,7 +10,7 @@ from sharpv.reports.store import Run
 from sharpv.reports.tables.fingerprint import fingerprints
 from sharpv.reports.tables.paper_names import of_paper
 from sharpv.reports.tables.settings import mixed_scorers, open_answers
-from sharpv.reports.tables.table3_columns import ACCURACIES, HEADINGS, own_columns
+from sharpv.reports.tables.table3_columns import ACCURACIES, HEADINGS, SCORE, own_columns
 
 MVBENCH_SUBTASKS = 20
 DAMAGED_NAMED = 5
@@ -128,6 +128,8 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
     """
     found = [*DEFINITIONS, *dict.fromkeys(f"{run.info['note']}." for run in runs if run.info.get("note"))]
     found += [*open_answers(runs), *fingerprints(table, [run.info for run in runs])]
+    asked = [column for column in benchmarks if column != SCORE]
+    columns = asked if paper.empty or own_columns(benchmarks) else ACCURACIES
     for model, lines in table.groupby("model", sort=False):
         of_model = [run for run in runs if model_name(run) == model]
         for what in ("versions", "hardware"):
@@ -137,7 +139,7 @@ def notes(table: pd.DataFrame, paper: pd.DataFrame, runs: list[Run], benchmarks:
         seeds = dict.fromkeys(f"{line['method']} {line['seeds']:g}" for _, line in several.iterrows())
         if seeds:
             found.append(f"{model}, seeds: {', '.join(seeds)}; all other rows 1.")
-        for column in benchmarks if own_columns(benchmarks) else ACCURACIES:
+        for column in columns:
             empty = lines.loc[lines[column].isna(), "method"]
             if len(empty):
                 what = "measured for no row" if len(empty) == len(lines) else f"not measured for {', '.join(empty)}"
