@@ -6,7 +6,6 @@ results/bench/page_<hardware>.md.
 """
 
 import argparse
-import platform
 import resource
 import shlex
 import sys
@@ -24,7 +23,7 @@ from tabulate import tabulate
 
 from sharpv import paths
 from sharpv.answering import environment
-from sharpv.metrics.profiling.machine import slug
+from sharpv.metrics.profiling.machine import peak_host_bytes, slug
 from sharpv.reports.page.build import write_pages
 from sharpv.tiny.video import write_mp4
 from sharpv.videos.frames import decode_frames
@@ -111,8 +110,7 @@ def build(run: Path, page: Path, videos: Path) -> tuple[float, float]:
     """Write the page; the seconds that it took and the bytes that this process held at most."""
     started = time.perf_counter()
     write_pages([run], page, videos)
-    unit = 1024 if platform.system() == "Linux" else 1
-    return time.perf_counter() - started, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return time.perf_counter() - started, peak_host_bytes(resource.RUSAGE_SELF)
 
 
 def write_videos(folder: Path, numbers: list[int]) -> None:

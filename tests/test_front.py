@@ -313,6 +313,20 @@ def test_ctrl_c_while_libraries_load_ends_the_process_by_itself(module, tmp_path
     assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
 
 
+def test_ctrl_c_that_is_ignored_stays_so(tmp_path):
+    """As behind nohup, or in a shell's background."""
+    process = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT.format(module="hydra"), "status"],
+        env=os.environ | {"SHARPV_RESULTS": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def listening():
     """Whoever runs the tests in the background may have had Ctrl-C ignored, which children inherit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

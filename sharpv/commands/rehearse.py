@@ -6,7 +6,6 @@ of its own, and is killed and resumed once.
 """
 
 import json
-import platform
 import resource
 import shutil
 import signal
@@ -226,7 +225,7 @@ def _report(
 ) -> str:  # fmt: skip
     """The whole rehearsal as markdown."""
     built = {model.name: configure.build(model) for model in models}
-    host = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1 << (20 if platform.system() == "Linux" else 30))
+    host = machine.peak_host_bytes(resource.RUSAGE_CHILDREN) / 1e9
     assumed = config.plan
     lines = [
         "# Rehearsal",

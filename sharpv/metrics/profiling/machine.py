@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import resource
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,12 @@ def slug(device: torch.device) -> str:
     """The device's name for use in a file name."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def peak_host_bytes(whose: int) -> int:
+    """The most memory that this process held (resource.RUSAGE_SELF) or any ended child of it (RUSAGE_CHILDREN)."""
+    # Linux counts in KiB.
+    return resource.getrusage(whose).ru_maxrss * (1024 if platform.system() == "Linux" else 1)
 
 
 def _cpu_name() -> str:
