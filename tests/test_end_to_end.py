@@ -47,8 +47,8 @@ def run(folder, *command):
 
 def run_code(code, folder, results, *arguments):
     """Python's own words over a folder of results."""
-    (folder / "code.py").write_text(code, encoding="utf-8")
-    command = [*warm.python(environment(results)), str(folder / "code.py"), *arguments]
+    (folder / "given.py").write_text(code, encoding="utf-8")
+    command = [*warm.python(environment(results)), str(folder / "given.py"), *arguments]
     return subprocess.run(command, env=environment(results), capture_output=True, text=True, check=False)
 
 

@@ -1,7 +1,7 @@
 """`python run.py ...` without its seconds of imports: each command is a fork of one process that has made them.
 
-For tests of what a command does. What a process does (signals, several at once, the order of imports) is tested on
-processes of its own. `python warm.py SOCKET run.py ...` hands a command and its own three files over to that process.
+For tests of what a command does. What a process does (signals, the order of imports) is tested on processes of its own.
+`python warm.py SOCKET run.py ...` hands a command and its own three files over to that process.
 """
 
 import atexit
