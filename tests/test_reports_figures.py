@@ -81,6 +81,15 @@ def test_every_method_is_named_at_its_place_in_the_picture_of_budgets(table):
     assert np.array(drawn) == pytest.approx(np.array(sorted(map(tuple, expected.to_numpy()))))
 
 
+def test_without_intervals_the_picture_of_budgets_names_dense_and_promises_none(table):
+    whole = budget.budget_figure(table)
+    bare = budget.budget_figure(table.assign(avg_acc_low=np.nan, avg_acc_high=np.nan))
+    (dense,) = [text for text in bare.axes[0].texts if text.get_text().startswith("Dense")]
+    assert dense.get_text() == f"Dense {dense.get_position()[1]:.1f}"
+    titles = [figure.axes[0].get_title("left") for figure in (whole, bare)]
+    assert ["intervals" in title for title in titles] == [True, False]
+
+
 def test_labels_of_crowded_points_do_not_overlap():
     figure = new_figure(5, 4)
     axes = figure.add_subplot()
